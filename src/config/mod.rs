@@ -1,0 +1,1 @@
+//! Flags and file become one validated `Config`; all errors at once.

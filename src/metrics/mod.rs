@@ -1,0 +1,1 @@
+//! The catalogue of metrics, per-worker counters, and their exposition.

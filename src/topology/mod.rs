@@ -1,0 +1,1 @@
+//! Who is primary; does not know clients.
