@@ -1,1 +1,153 @@
 //! Flags and file become one validated `Config`; all errors at once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything `changeover run` needs to know, validated.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect (TLS).
+    pub listen: SocketAddr,
+    /// Certificate chain, key and optional client CA for the client side.
+    pub tls: ServerTls,
+    /// One or two nodes.
+    pub nodes: Vec<Node>,
+    /// The node that this process runs beside: an index into `nodes`.
+    pub self_node: Option<usize>,
+    /// TLS towards Redis; `None` is plain TCP.
+    pub upstream_tls: Option<UpstreamTls>,
+    /// Whom the process' own connections (probes, switchover) log in as.
+    pub redis_user: Option<String>,
+    /// Password for them: read from `redis-password-file` (trailing newline removed).
+    pub redis_password: Option<Secret>,
+    /// Where operators reach the process.
+    pub admin: Admin,
+    /// Where `/metrics`, `/livez` and `/readyz` are served.
+    pub metrics: Option<SocketAddr>,
+    /// Worker threads (at least 1).
+    pub workers: usize,
+    /// Where the memory of who was primary is kept.
+    pub state_dir: PathBuf,
+    /// Limits of a hold.
+    pub hold: HoldLimits,
+    /// How a drain goes.
+    pub drain: DrainTimes,
+    /// How nodes are watched.
+    pub probe: ProbeTimes,
+    /// Limits on what a client may make us do.
+    pub limits: ClientLimits,
+    /// The pair's reserved pub/sub channel.
+    pub channel: String,
+}
+
+/// PEM files of the client side.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// Certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// Clients must present a certificate that this CA signed (mTLS).
+    pub client_ca: Option<PathBuf>,
+}
+
+/// TLS towards Redis.
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// Who signed the nodes' certificates.
+    pub ca: PathBuf,
+    /// Client certificate chain and key, where Redis asks for one (`tls-auth-clients yes`).
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// The name to verify; default: the node's host as configured.
+    pub server_name: Option<String>,
+}
+
+/// One Redis node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What operators call it.
+    pub name: String,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// Where the admin API is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// A Unix socket (mode 0600).
+    Unix(PathBuf),
+    /// A loopback TCP address.
+    Tcp(SocketAddr),
+}
+
+/// Every hold ends: these say when.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldLimits {
+    /// Longest time a request is held (default 15 s).
+    pub time: Duration,
+    /// Held bytes in all, per worker (default 64 MiB).
+    pub bytes: u64,
+    /// Held requests in all, per worker (default 100,000).
+    pub requests: u64,
+}
+
+/// How a drain goes.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainTimes {
+    /// Sessions are closed over this time (default 5 s).
+    pub spread: Duration,
+    /// The rest is cut after this time (default 30 s).
+    pub deadline: Duration,
+}
+
+/// How nodes are watched.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeTimes {
+    /// Between polls in steady state (default 100 ms).
+    pub interval: Duration,
+    /// Between polls while a change is under way (default 5 ms).
+    pub fast_interval: Duration,
+    /// A node that has not answered for this long is silent (default 1 s).
+    pub deadline: Duration,
+}
+
+/// Limits on what a client may make us do.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientLimits {
+    /// Client connections (default 10,000).
+    pub connections: usize,
+    /// Time for the TLS handshake (default 10 s).
+    pub handshake: Duration,
+    /// Bytes of unanswered commands that a session keeps so that they can be sent again (default 1 MiB); a larger
+    /// command streams through and cannot be.
+    pub resend_bytes: usize,
+    /// Largest argument (default 512 MiB, as Redis' `proto-max-bulk-len`).
+    pub max_bulk: u64,
+    /// Most arguments of a command (default 1,048,576).
+    pub max_args: u64,
+}
+
+/// A secret that is never printed and is cleared on drop.
+#[derive(Clone)]
+pub struct Secret(zeroize::Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes the bytes over.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(zeroize::Zeroizing::new(bytes))
+    }
+
+    /// The bytes, for the wire.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}

@@ -3,3 +3,4 @@
 //! What stands here is the only code that touches sockets, files, the clock and other processes.
 
 pub mod clock;
+pub mod orders;
