@@ -2,5 +2,6 @@
 //!
 //! What stands here is the only code that touches sockets, files, the clock and other processes.
 
+pub mod admin;
 pub mod clock;
 pub mod orders;
