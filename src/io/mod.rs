@@ -2,8 +2,10 @@
 //!
 //! What stands here is the only code that touches sockets, files, the clock and other processes.
 
-pub mod client;
 pub mod admin;
+pub mod client;
 pub mod clock;
+mod downstream;
 pub mod orders;
 pub mod tls;
+pub mod worker;

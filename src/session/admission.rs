@@ -12,7 +12,7 @@ use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span
 use crate::protocol::{encode, inline};
 
 use super::pipeline::Entry;
-use super::{Phase, Session, WINDOW};
+use super::{Kind, Phase, Session, WINDOW};
 
 /// Bytes of a streamed command that may wait for the upstream.
 const STREAM_BACKLOG: usize = 64 * 1024;
@@ -111,7 +111,7 @@ impl Session {
             self.raw.extend_from_slice(&command);
             return;
         }
-        self.count(class);
+        self.tally.command(Kind::of(found.map(|found| found.class), found.is_some_and(|found| found.blocks.is_some())));
         if let Some(answer) = self.transaction.admit(class, self.state.resp3()) {
             self.pipeline.drop_unfinished();
             return self.answer_ourselves(class, answer);
@@ -128,6 +128,7 @@ impl Session {
 
     fn answer_ourselves(&mut self, class: Class, answer: Bytes) {
         let queued = self.transaction.queueing(class);
+        self.tally.authored += u64::from(answer.first() == Some(&b'-'));
         self.pipeline.push(Entry {
             len: 0,
             class: Class::Admin,
@@ -136,14 +137,6 @@ impl Session {
             streamed: false,
             answer: Some(answer),
         });
-    }
-
-    fn count(&mut self, class: Class) {
-        match class {
-            Class::Read | Class::Scan => self.tally.reads += 1,
-            Class::Write | Class::Script | Class::Publish => self.tally.writes += 1,
-            _ => self.tally.others += 1,
-        }
     }
 
     /// The client is told what is wrong, after everything it is owed, and the conversation ends: as in Redis.
@@ -168,7 +161,7 @@ impl Session {
         let class = name.and_then(|name| classify(command, name, second)).map(|found| found.class);
         let channel = second.is_some_and(|second| word(command, second) == self.settings.reserved_channel);
         if name.is_none() || channel || matches!(class, Some(Class::Subscription(_))) {
-            return self.malformed(&ProtocolError::TooLarge);
+            return self.malformed(&ProtocolError::BulkLength);
         }
         let bytes = self.pipeline.take_unfinished();
         self.raw.extend_from_slice(&bytes);
@@ -188,7 +181,7 @@ impl Session {
             None => Class::Admin,
         };
         let bytes = self.pipeline.take_unfinished();
-        self.count(class);
+        self.tally.command(Kind::of(Some(class), false));
         self.transaction.streamed();
         self.pipeline.push(Entry {
             len: 0,
@@ -212,9 +205,7 @@ fn classify(command: &[u8], name: Span, second: Option<Span>) -> Option<&'static
 }
 
 fn word(command: &[u8], span: Span) -> &[u8] {
-    let start = usize::try_from(span.at).unwrap_or(usize::MAX);
-    let len = usize::try_from(span.len).unwrap_or(0);
-    command.get(start..start.saturating_add(len)).unwrap_or_default()
+    span.of(command).unwrap_or_default()
 }
 
 /// Clients neither publish nor subscribe on the pair's channel.

@@ -16,8 +16,9 @@ impl Session {
     /// unless it had said that it does not run them.
     pub fn detach(&mut self, out: &mut BytesMut) {
         let unblocked = matches!(self.phase, Phase::Refused(Refusal::Unblocked));
+        let refused = self.refusing();
         if matches!(self.phase, Phase::Raw) || self.assembly.half_delivered() {
-            self.closing = true;
+            (self.closing, self.lost) = (true, true);
         }
         self.assembly.reset();
         self.raw.clear();
@@ -40,7 +41,9 @@ impl Session {
             }
         }
         self.phase = Phase::Detached;
-        self.tally.resent += self.pipeline.rewind();
+        let again = self.pipeline.rewind();
+        let resent = if refused { &mut self.tally.resent_refused } else { &mut self.tally.resent_lost };
+        *resent += again;
         self.deliver(out);
     }
 
@@ -72,7 +75,7 @@ impl Session {
             count += 1;
         }
         self.pipeline.skip_answered();
-        self.tally.expired += count;
+        self.tally.authored += count;
         if ended {
             // EXEC failed without having been sent: the transaction is over for the client, and so it is for us.
             self.pipeline.release_delivered();

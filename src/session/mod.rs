@@ -26,6 +26,7 @@ mod pipeline;
 mod preamble;
 mod replies;
 mod stream;
+mod tally;
 mod transaction;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,8 @@ use replies::Assembly;
 use stream::Stream;
 use transaction::TransactionState;
 
+pub use tally::{Kind, Tally};
+
 /// What all sessions of a process have in common.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -56,29 +59,6 @@ pub struct Settings {
 
 /// Commands of one session that may be unanswered at a time; more wait in the client's socket.
 const WINDOW: usize = 1024;
-
-/// What happened since the last call of [`Session::take_tally`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Commands taken that only read.
-    pub reads: u64,
-    /// Commands taken that may write (scripts and PUBLISH included).
-    pub writes: u64,
-    /// All other commands taken.
-    pub others: u64,
-    /// Error replies that the upstream gave and the client got.
-    pub errors: u64,
-    /// Commands that a node refused as not executed, kept from the client.
-    pub refused: u64,
-    /// Commands sent a second time.
-    pub resent: u64,
-    /// Commands answered with `-OUTCOMEUNKNOWN`.
-    pub unknown: u64,
-    /// Commands answered with an error because a hold reached a limit.
-    pub expired: u64,
-    /// Requests that were not RESP.
-    pub malformed: u64,
-}
 
 /// One client's conversation.
 pub struct Session {
@@ -96,6 +76,8 @@ pub struct Session {
     raw_passing: bool,
     /// The conversation ends when everything owed has been delivered.
     closing: bool,
+    /// It ends because state of the client was lost with its upstream.
+    lost: bool,
     tally: Tally,
 }
 
@@ -138,6 +120,7 @@ impl Session {
             raw: BytesMut::new(),
             raw_passing: false,
             closing: false,
+            lost: false,
             tally: Tally::default(),
         }
     }
@@ -240,6 +223,12 @@ impl Session {
     /// The client said QUIT, or something that ends the conversation happened.
     pub fn closing(&self) -> bool {
         self.closing
+    }
+
+    /// The conversation ends because its upstream took something along that cannot be had again: subscriptions, or the
+    /// second half of a large reply.
+    pub fn lost(&self) -> bool {
+        self.lost
     }
 
     /// What happened since the last call.

@@ -92,7 +92,7 @@ impl Death {
         let mut out = BytesMut::new();
         match self {
             Self::WatchLost if resp3 => encode::null(&mut out, true),
-            Self::WatchLost => encode::null_array(&mut out),
+            Self::WatchLost => encode::null_array(&mut out, false),
             Self::TooLarge => encode::error(&mut out, TOO_LARGE),
         }
         out.freeze()
@@ -152,6 +152,7 @@ impl Session {
             state.open = false;
             self.pipeline.release_delivered();
         }
+        self.tally.watch_failed += u64::from(death == Death::WatchLost && inside);
         let resp3 = self.state.resp3();
         let mut ended = false;
         for entry in self.pipeline.undelivered_mut().filter(|entry| entry.answer.is_none()) {
