@@ -8,9 +8,12 @@
 //! Nothing here knows connections, nodes or time. The wire words `master` and `slave` occur here only.
 
 pub mod args;
+pub mod command;
 mod decimal;
 pub mod encode;
+pub mod info;
 pub mod inline;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+pub mod table;
