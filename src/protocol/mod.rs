@@ -1,1 +1,3 @@
 //! Bytes to meaning; knows RESP, nothing else.
+
+pub mod info;
