@@ -3,5 +3,7 @@
 //! What stands here is the only code that touches sockets, files, the clock and other processes.
 
 pub mod admin;
+pub mod admin_client;
 pub mod clock;
+pub mod http;
 pub mod orders;
