@@ -37,7 +37,7 @@ fn the_story_of_a_switchover() {
     let page = page::page(&switched(), Paint::plain());
     println!("{page}");
     assert!(page.starts_with("● b is primary, a was: switched in 4.02 ms\n"));
-    assert!(page.contains("Longest wait of a client of this process: 4.4 ms; 57 sessions waited\n"));
+    assert!(page.contains("Longest wait of a client of this process: 4.40 ms; 57 sessions waited\n"));
     let bars: Vec<&str> = page.lines().filter(|line| line.contains('█')).collect();
     assert_eq!(bars.len(), 5, "every step can be seen");
     assert!(bars[2].matches('█').count() > 15, "the longest step is the longest bar");
