@@ -23,8 +23,8 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args) -> ExitCode {
-    operator::run(adopt(args))
+pub(crate) fn run(args: Args) -> ExitCode {
+    operator::run(adopt(&args))
 }
 
 async fn adopt(args: &Args) -> Ended {

@@ -28,8 +28,8 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args) -> ExitCode {
-    operator::run(drain(args))
+pub(crate) fn run(args: Args) -> ExitCode {
+    operator::run(drain(&args))
 }
 
 async fn drain(args: &Args) -> Ended {

@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use crate::cli::show::tell;
-use crate::config::Admin;
+use crate::config::{Admin, admin, default_admin};
 use crate::io::admin_client::{AdminClient, AskError};
 
 /// For the help of every operator command.
@@ -70,20 +70,5 @@ pub(crate) fn json(value: &impl serde::Serialize) -> String {
     match serde_json::to_string_pretty(value) {
         Ok(text) => text + "\n",
         Err(error) => format!("{{\"error\": \"{error}\"}}\n"),
-    }
-}
-
-/// Until `config` has them.
-use stand_in::{admin, default_admin};
-mod stand_in {
-    use crate::config::Admin;
-    pub(super) fn default_admin() -> Admin {
-        Admin::Unix("/run/changeover.sock".into())
-    }
-    pub(super) fn admin(text: &str) -> Result<Admin, String> {
-        match text.strip_prefix("unix:") {
-            Some(path) => Ok(Admin::Unix(path.into())),
-            None => text.parse().map(Admin::Tcp).map_err(|_| "expected unix:PATH or IP:PORT".to_owned()),
-        }
     }
 }

@@ -110,10 +110,7 @@ impl AdminClient {
 
     /// The address as it is typed.
     pub fn name(&self) -> String {
-        match &self.at {
-            Admin::Unix(path) => format!("unix:{}", path.display()),
-            Admin::Tcp(addr) => addr.to_string(),
-        }
+        self.at.to_string()
     }
 
     fn failed(&self, error: impl ToString) -> AskError {

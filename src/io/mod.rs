@@ -4,6 +4,8 @@
 
 pub mod admin;
 pub mod admin_client;
+pub mod client;
 pub mod clock;
 pub mod http;
 pub mod orders;
+pub mod tls;

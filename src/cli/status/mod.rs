@@ -32,8 +32,8 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args) -> ExitCode {
-    if args.watch { operator::run(watch(args)) } else { operator::run(once(args)) }
+pub(crate) fn run(args: Args) -> ExitCode {
+    if args.watch { operator::run(watch(&args)) } else { operator::run(once(&args)) }
 }
 
 async fn once(args: &Args) -> Ended {

@@ -31,8 +31,8 @@ pub(crate) struct Args {
 }
 
 /// Runs the command.
-pub(crate) fn run(args: &Args) -> ExitCode {
-    operator::run(switch(args))
+pub(crate) fn run(args: Args) -> ExitCode {
+    operator::run(switch(&args))
 }
 
 async fn switch(args: &Args) -> Ended {
