@@ -51,7 +51,7 @@ pub(crate) fn run(command: impl Future<Output = Ended>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tell(&format!("changeover: cannot start: {error}\n"));
+            tell(&format!("error: cannot start: {error}\n"));
             return ExitCode::from(3);
         }
     };
@@ -59,7 +59,7 @@ pub(crate) fn run(command: impl Future<Output = Ended>) -> ExitCode {
         Ok(Verdict::Yes) => ExitCode::SUCCESS,
         Ok(Verdict::No) => ExitCode::from(1),
         Err(error) => {
-            tell(&format!("changeover: {error}\n"));
+            tell(&format!("error: {error}\n"));
             ExitCode::from(if matches!(error, AskError::Refused(_)) { 1 } else { 3 })
         }
     }

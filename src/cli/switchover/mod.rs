@@ -37,8 +37,10 @@ pub(crate) fn run(args: Args) -> ExitCode {
 
 async fn switch(args: &Args) -> Ended {
     let order = SwitchoverOrder { to: args.to.clone(), timeout_ms: args.timeout, dry_run: args.dry_run };
+    // The page of a dry run is its gates.
+    let quiet = args.json || args.dry_run;
     let live = |progress: &Progress| {
-        if let Some(line) = page::line(progress).filter(|_| !args.json) {
+        if let Some(line) = page::line(progress).filter(|_| !quiet) {
             tell(&line);
         }
     };

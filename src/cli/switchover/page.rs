@@ -82,7 +82,7 @@ fn felt(report: &SwitchoverReport) -> Option<String> {
         (None, Some(0)) => "  No client of this process had to wait\n".to_owned(),
         (None, _) => String::new(),
     };
-    if !report.peers.is_empty() {
+    if !report.steps.is_empty() && !report.peers.is_empty() {
         felt.push_str(&format!("  Held together with: {}\n", report.peers.join(", ")));
     }
     (!felt.is_empty()).then_some(felt)

@@ -34,9 +34,10 @@ pub use metrics::{routes as metrics_routes, upkeep};
 use socket::OwnedSocket;
 
 /// Connections open at the same time on one listener; further ones wait in the accept queue.
-const CONNECTIONS: usize = 64;
-/// For the head of a request; also how long an idle connection is kept. Above the usual 15 s between two scrapes.
-const HEAD_DEADLINE: Duration = Duration::from_secs(20);
+const CONNECTIONS: usize = 128;
+/// For the head of a request; also how long an idle connection is kept. Short, because whoever opens all connections
+/// and says nothing keeps the others waiting this long; a scraper that connects anew each time costs little.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// For the beginning of an answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// For answers under way when the listener is told to stop.
