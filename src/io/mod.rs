@@ -3,9 +3,11 @@
 //! What stands here is the only code that touches sockets, files, the clock and other processes.
 
 pub mod admin;
+pub mod admin_client;
 pub mod client;
 pub mod clock;
 mod downstream;
+pub mod http;
 pub mod orders;
 pub mod tls;
 pub mod worker;
