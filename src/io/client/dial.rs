@@ -1,0 +1,176 @@
+//! Opening a connection to a node: TCP, then TLS where configured. Used by our own links and by the data plane.
+//!
+//! It never retries and keeps nothing: back-off is the caller's. Invariant: what is returned has finished its
+//! handshake; whatever goes wrong before that ends by the deadline.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::LinkError;
+use crate::config::{Config, Secret};
+use crate::io::clock;
+use crate::io::tls::{TlsError, UpstreamSide};
+use crate::topology::node::NodeId;
+
+/// rustls reads 4 KiB at a time from an idle state; a buffer below it makes a large reply one system call.
+const TLS_READ_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Everything needed to reach one node.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Which node.
+    pub node: NodeId,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// TLS, where configured.
+    pub tls: Option<TargetTls>,
+    /// Whom our own links log in as; connections of clients bring their own.
+    pub login: Option<Login>,
+}
+
+/// How to speak TLS with one node.
+#[derive(Clone, Debug)]
+pub struct TargetTls {
+    /// Trust and our own certificate, shared by all nodes.
+    pub side: Arc<UpstreamSide>,
+    /// The name that the node's certificate must have.
+    pub name: ServerName<'static>,
+}
+
+/// User and password of our own links.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// ACL user; `None` is the default user.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Secret,
+}
+
+impl Target {
+    /// One target for each configured node, in order; `side` is `Some` when `config.upstream_tls` is.
+    ///
+    /// # Errors
+    /// [`TlsError::ServerName`] when a node's host can be no certificate's name.
+    pub fn all(config: &Config, side: Option<&Arc<UpstreamSide>>) -> Result<Vec<Self>, TlsError> {
+        let login = config
+            .redis_password
+            .as_ref()
+            .map(|password| Login { user: config.redis_user.clone(), password: password.clone() });
+        (0_u8..)
+            .zip(&config.nodes)
+            .map(|(id, node)| {
+                let tls = match side {
+                    Some(side) => Some(TargetTls { side: Arc::clone(side), name: side.server_name(&node.host)? }),
+                    None => None,
+                };
+                Ok(Self { node: NodeId(id), host: node.host.clone(), port: node.port, tls, login: login.clone() })
+            })
+            .collect()
+    }
+}
+
+/// A connection to a node, ready to carry RESP.
+#[derive(Debug)]
+pub enum Upstream {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// TLS, with a read buffer below it.
+    Tls(Box<TlsStream<BufReader<TcpStream>>>),
+}
+
+impl Upstream {
+    /// The socket below, for its options.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0.get_ref(),
+        }
+    }
+}
+
+/// Connects to `target`; gives up at `deadline` (process clock).
+///
+/// # Errors
+/// [`LinkError::Refused`], [`LinkError::EndOfFile`], [`LinkError::TimedOut`], or [`LinkError::Failed`] with the words
+/// of the resolver, the system or TLS.
+pub async fn dial(target: &Target, deadline: Duration) -> Result<Upstream, LinkError> {
+    within(deadline, async {
+        let tcp = TcpStream::connect((target.host.as_str(), target.port)).await?;
+        tcp.set_nodelay(true)?;
+        let Some(tls) = &target.tls else { return Ok(Upstream::Plain(tcp)) };
+        let buffered = BufReader::with_capacity(TLS_READ_BUFFER_BYTES, tcp);
+        let stream = TlsConnector::from(tls.side.config()).connect(tls.name.clone(), buffered).await?;
+        Ok(Upstream::Tls(Box::new(stream)))
+    })
+    .await
+}
+
+/// Runs `work` until `deadline` (process clock).
+pub(super) async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    tokio::time::timeout_at(clock::instant(deadline), work).await.unwrap_or(Err(LinkError::TimedOut))
+}
+
+impl AsyncRead for Upstream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Upstream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(tcp) => tcp.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
