@@ -2,7 +2,14 @@
 //!
 //! What stands here is the only code that touches sockets, files, the clock and other processes.
 
+pub mod admin;
 pub mod client;
 pub mod clock;
+pub mod notify;
+pub mod nudge;
 pub mod orders;
+pub mod probe;
+pub mod pubsub;
+pub mod state_file;
 pub mod tls;
+pub mod tripwire;

@@ -1,0 +1,472 @@
+//! The nouns of the admin API: what operators ask, and what they are told.
+//!
+//! `io::http` moves these to and from JSON, `control` answers them, `cli` shows them to people. Nothing here decides.
+//! Every request carries the channel for its own answer; dropping that channel unanswered means "the process ended",
+//! and the asker is told so. Fields ending in `_ms` are milliseconds (fractions where a change is quicker than one),
+//! `_unix_ms` is calendar time. Readers ignore fields that they do not know, so that fields may be added.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How many lines of progress a switchover may be ahead of its reader; the owner uses `try_send` and drops what does
+/// not fit, except the report, so that a slow reader can never slow a switchover.
+pub const PROGRESS_LINES: usize = 64;
+
+/// How the admin server reaches the owner.
+#[derive(Clone, Debug)]
+pub struct AdminHandle {
+    /// Requests for the owner (bounded; a full queue is answered "busy").
+    pub requests: mpsc::Sender<AdminRequest>,
+    /// The newest snapshot. The owner publishes on every change, and at least once a second.
+    pub status: watch::Receiver<Arc<Status>>,
+}
+
+/// What an operator asks of the owner.
+#[derive(Debug)]
+pub enum AdminRequest {
+    /// Make the other node primary.
+    Switchover {
+        /// What exactly.
+        order: SwitchoverOrder,
+        /// Gates and steps as they happen; the last message is always [`Progress::Report`].
+        progress: mpsc::Sender<Progress>,
+    },
+    /// Leave: readiness goes false, sessions are closed at quiet moments, then the process ends. Answered at once;
+    /// asking again while a drain is under way is answered the same way.
+    Drain {
+        /// The drain as it begins.
+        reply: oneshot::Sender<Result<DrainStatus, Refused>>,
+    },
+    /// End a doubt: follow this node although its lineage does not prove it.
+    Adopt {
+        /// The node's name.
+        node: String,
+        /// The view after it.
+        reply: oneshot::Sender<Result<ViewStatus, Refused>>,
+    },
+}
+
+/// Body of `POST /v1/switchover`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchoverOrder {
+    /// The node to promote; without it, the one that is not primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The longest that the whole may take before it is aborted, in milliseconds; without it, the process' own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Only check the gates.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Body of `POST /v1/adopt`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptOrder {
+    /// The node's name.
+    pub node: String,
+}
+
+/// A request that was not carried out; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    /// Why, in words for an operator.
+    pub error: String,
+}
+
+impl Refused {
+    /// With this reason.
+    pub fn because(error: impl Into<String>) -> Self {
+        Self { error: error.into() }
+    }
+}
+
+/// One line of a switchover's progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Progress {
+    /// A gate was checked.
+    Gate(GateReport),
+    /// A step was finished.
+    Step(StepReport),
+    /// The end; always the last line.
+    Report(SwitchoverReport),
+}
+
+/// One condition that must hold before anything is changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateReport {
+    /// Short name, such as "replica in sync".
+    pub name: String,
+    /// Whether it holds.
+    pub passed: bool,
+    /// What was found, or what to do about it; may be empty.
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// One step of a switchover.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Short name, such as "hold", "quiesce", "hand over".
+    pub name: String,
+    /// When it ended, since the switchover began.
+    pub at_ms: f64,
+    /// How long it took.
+    pub took_ms: f64,
+}
+
+/// How a switchover ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The other node is primary and clients go on there.
+    Switched,
+    /// It was begun and taken back: clients go on at the old primary, nothing was lost.
+    Aborted,
+    /// A gate failed or another change was under way: nothing was begun.
+    Refused,
+    /// Every gate passed; nothing was begun, as asked.
+    DryRun,
+}
+
+/// The whole story of a switchover; ends the stream of `POST /v1/switchover`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SwitchoverReport {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Primary before.
+    pub from: Option<String>,
+    /// The node to promote.
+    pub to: Option<String>,
+    /// For aborted and refused: at which step, and why.
+    #[serde(default)]
+    pub stopped: Option<Stopped>,
+    /// Every gate, in order.
+    pub gates: Vec<GateReport>,
+    /// Every finished step, in order.
+    pub steps: Vec<StepReport>,
+    /// From the order to the release.
+    pub took_ms: f64,
+    /// The longest that a client of this process waited, where one did.
+    #[serde(default)]
+    pub longest_stall_ms: Option<f64>,
+    /// Sessions of this process that were held with something to send.
+    #[serde(default)]
+    pub held: Option<u64>,
+    /// The other processes of the pair that took part.
+    #[serde(default)]
+    pub peers: Vec<String>,
+}
+
+/// Where and why a switchover stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// The step that was under way.
+    pub step: String,
+    /// In words for an operator.
+    pub why: String,
+}
+
+/// Body of `GET /v1/status`: all that the process knows about itself and the pair.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the process.
+    pub version: String,
+    /// Distinguishes this process from every other one of the pair, restarts included.
+    pub instance: String,
+    /// The node that it runs beside, where configured.
+    pub node: Option<String>,
+    /// When this was written.
+    pub at_unix_ms: u64,
+    /// Since the process began.
+    pub uptime_ms: u64,
+    /// The nodes, in configured order.
+    pub nodes: Vec<NodeStatus>,
+    /// Who is primary.
+    pub view: ViewStatus,
+    /// The hold in force, if any.
+    pub hold: Option<HoldStatus>,
+    /// Client connections.
+    pub connections: ConnectionsStatus,
+    /// Other processes of the pair that were heard on its channel.
+    pub peers: Vec<PeerStatus>,
+    /// The newest changes, newest first (at most [`Status::CHANGES`]).
+    pub last_changes: Vec<ChangeReport>,
+    /// The drain under way, if any.
+    pub drain: Option<DrainStatus>,
+}
+
+impl Status {
+    /// Length of the ring of changes.
+    pub const CHANGES: usize = 16;
+
+    /// Whether new clients should be sent here; the error says why not. A change under way does not make a process
+    /// unready as long as it can hold: a load balancer that moved its clients then would do just the harm that the
+    /// hold prevents.
+    pub fn ready(&self) -> Result<(), String> {
+        if let Some(drain) = &self.drain {
+            return Err(format!("draining: {} connections left", drain.open));
+        }
+        let why = self.view.reason.as_deref().unwrap_or("no reason given");
+        match self.view.state {
+            ViewState::Serving => Ok(()),
+            ViewState::Demoted | ViewState::Lost if self.hold.as_ref().is_some_and(|hold| hold.left_ms > 0) => Ok(()),
+            ViewState::Starting => Err(format!("starting: {why}")),
+            ViewState::Demoted | ViewState::Lost => Err(format!("no primary: {why}")),
+            ViewState::Doubt => Err(format!("doubt about who is primary: {why}")),
+        }
+    }
+}
+
+/// What is known of one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// As configured.
+    pub name: String,
+    /// `host:port` as configured.
+    pub addr: String,
+    /// What it says of itself; `None` when it was never heard.
+    pub role: Option<NodeRole>,
+    /// Whether it answers probes.
+    pub link: NodeLink,
+    /// More about `link`: "connection refused", "silent for 1.2 s"; empty when up.
+    #[serde(default)]
+    pub detail: String,
+    /// Version of the server.
+    pub redis_version: Option<String>,
+    /// The process.
+    pub run_id: Option<String>,
+    /// The history that it writes or follows.
+    pub replid: Option<String>,
+    /// The history that it continued, after a promotion.
+    #[serde(default)]
+    pub replid2: Option<String>,
+    /// How far it is in that history, in bytes.
+    pub offset: Option<u64>,
+    /// A replica: bytes behind the primary. `None` for a primary or when unknown.
+    pub lag_bytes: Option<u64>,
+    /// A replica: whether its link to the primary is up.
+    #[serde(default)]
+    pub primary_link_up: Option<bool>,
+    /// Since its last answer; `None` when it never answered.
+    pub last_heard_ms: Option<u64>,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeRole {
+    /// It takes writes.
+    Primary,
+    /// It follows another.
+    Replica,
+}
+
+/// Whether a node answers probes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeLink {
+    /// Not heard yet.
+    #[default]
+    Unknown,
+    /// It answers.
+    Up,
+    /// It accepts but does not answer in time.
+    Silent,
+    /// No connection.
+    Down,
+}
+
+/// Who is primary, as every worker is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewStatus {
+    /// Only grows.
+    pub epoch: u64,
+    /// The node, if there is one.
+    pub primary: Option<String>,
+    /// The same in a closed set.
+    pub state: ViewState,
+    /// Why there is no primary, in words for an operator.
+    pub reason: Option<String>,
+    /// How long this view has stood.
+    pub since_ms: u64,
+}
+
+/// Whether there is a primary; if not, which kind of not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ViewState {
+    /// Nothing was heard yet.
+    #[default]
+    Starting,
+    /// There is one.
+    Serving,
+    /// It said that it is a replica now; a successor has not spoken yet.
+    Demoted,
+    /// It is gone or silent.
+    Lost,
+    /// Someone claims it whose lineage does not fit; `changeover adopt NODE` ends this.
+    Doubt,
+}
+
+/// A hold in force: requests wait and are sent later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldStatus {
+    /// "switchover ordered by INSTANCE", "no primary".
+    pub why: String,
+    /// How long it has lasted.
+    pub since_ms: u64,
+    /// When it ends by itself, from now; 0 when its limit has passed (requests are answered with an error).
+    pub left_ms: u64,
+    /// Sessions with something to send that wait.
+    pub sessions: u64,
+}
+
+/// Client connections of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionsStatus {
+    /// Open now.
+    pub open: u64,
+    /// Accepted since the process began.
+    pub accepted: u64,
+    /// Commands answered since the process began.
+    pub commands: u64,
+}
+
+/// Another process of the pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its instance.
+    pub instance: String,
+    /// The node that it runs beside.
+    pub node: Option<String>,
+    /// Since it was last heard.
+    pub age_ms: u64,
+}
+
+/// What kind of change it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// A switchover that a process of the pair ran.
+    Announced,
+    /// The roles were switched behind our back.
+    Observed,
+    /// The primary was lost.
+    Unplanned,
+    /// An operator ended a doubt.
+    Adopted,
+}
+
+impl ChangeKind {
+    /// Every kind, for the metrics.
+    pub const ALL: [Self; 4] = [Self::Announced, Self::Observed, Self::Unplanned, Self::Adopted];
+
+    /// The word in JSON, in metrics and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Announced => "announced",
+            Self::Observed => "observed",
+            Self::Unplanned => "unplanned",
+            Self::Adopted => "adopted",
+        }
+    }
+}
+
+/// One change of primary, as this process and its clients lived it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangeReport {
+    /// Which kind.
+    pub kind: ChangeKind,
+    /// Primary before.
+    pub from: Option<String>,
+    /// Primary after.
+    pub to: String,
+    /// The epoch that began with it.
+    pub epoch: u64,
+    /// When the new primary was published.
+    pub at_unix_ms: u64,
+    /// How long there was none, or requests were held for it.
+    pub took_ms: f64,
+    /// The longest that a session was held; `None` until the workers have said so.
+    pub longest_stall_ms: Option<f64>,
+    /// Sessions that were held with something to send.
+    pub held: u64,
+    /// Bytes of replicated history that the new primary lacked; `None` when it cannot be known.
+    pub lost_bytes: Option<u64>,
+}
+
+/// A drain under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// How long it has lasted.
+    pub since_ms: u64,
+    /// When what is left is cut, from now.
+    pub left_ms: u64,
+    /// Connections still open.
+    pub open: u64,
+    /// Closed at a quiet moment.
+    pub closed: u64,
+    /// Cut at the deadline.
+    pub cut: u64,
+}
+
+/// A time as the API writes it: milliseconds with fractions down to a microsecond.
+pub fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A time in whole milliseconds, saturating.
+pub fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_under_way_leaves_the_process_ready_as_long_as_it_can_hold() {
+        let mut status = Status::default();
+        assert!(status.ready().unwrap_err().contains("starting"));
+        status.view.state = ViewState::Serving;
+        assert_eq!(status.ready(), Ok(()));
+        status.view.state = ViewState::Demoted;
+        status.view.reason = Some("a became a replica".into());
+        assert_eq!(status.ready(), Err("no primary: a became a replica".into()));
+        status.hold = Some(HoldStatus { why: "no primary".into(), since_ms: 3, left_ms: 14_997, sessions: 1 });
+        assert_eq!(status.ready(), Ok(()));
+        status.view.state = ViewState::Doubt;
+        assert!(status.ready().unwrap_err().contains("doubt"));
+        status.view.state = ViewState::Serving;
+        status.drain = Some(DrainStatus { open: 7, ..DrainStatus::default() });
+        assert_eq!(status.ready(), Err("draining: 7 connections left".into()));
+    }
+
+    #[test]
+    fn progress_is_one_flat_json_object_that_names_its_event() {
+        let step = Progress::Step(StepReport { name: "hold".into(), at_ms: 1.25, took_ms: 0.5 });
+        let line = serde_json::to_string(&step).unwrap();
+        assert_eq!(line, r#"{"event":"step","name":"hold","at_ms":1.25,"took_ms":0.5}"#);
+        assert_eq!(serde_json::from_str::<Progress>(&line).unwrap(), step);
+    }
+
+    #[test]
+    fn a_misspelt_order_is_refused_rather_than_ignored() {
+        assert!(serde_json::from_str::<SwitchoverOrder>(r#"{"dryrun":true}"#).is_err());
+        assert_eq!(serde_json::from_str::<SwitchoverOrder>("{}").unwrap(), SwitchoverOrder::default());
+    }
+
+    #[test]
+    fn milliseconds_keep_three_decimals() {
+        assert_eq!(ms(Duration::from_nanos(2_503_400)), 2.503);
+        assert_eq!(whole_ms(Duration::from_micros(2_900)), 2);
+    }
+}
