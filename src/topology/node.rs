@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::protocol::info::WireRole;
+
 /// A node of the pair: its place in the configured list (0, or 0 and 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u8);
@@ -32,4 +34,10 @@ pub enum Role {
     Primary,
     /// `role:slave`
     Replica,
+}
+
+impl From<WireRole> for Role {
+    fn from(role: WireRole) -> Self {
+        if role.is_primary() { Self::Primary } else { Self::Replica }
+    }
 }

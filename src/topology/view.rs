@@ -38,6 +38,8 @@ pub enum Doubt {
     Restarted(NodeId),
     /// Both left the same history; neither descends from the other.
     Siblings,
+    /// An earlier primary: what was followed descends from it, and has what was written since.
+    Older(NodeId),
     /// A primary whose history is not known to us.
     Unknown(NodeId),
     /// Two claim it, and nothing decides between them.
