@@ -1,8 +1,67 @@
 //! What people type: one file for each sub-command.
+//!
+//! A sub-command reads its arguments, calls what does the work, and says how it went: results on standard output,
+//! everything else on standard error. Exit codes: 0 done, 1 it failed (and said why), 2 wrong usage or configuration.
+
+mod adopt;
+pub mod certs;
+mod check;
+mod completions;
+mod demo;
+mod drain;
+mod flags;
+mod run;
+mod status;
+mod switchover;
 
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
+/// Wrong usage or configuration; clap uses the same.
+const EXIT_USAGE: u8 = 2;
+
+/// Reboot any node of a Redis pair in the middle of the day, and no client notices.
+#[derive(Debug, Parser)]
+#[command(name = "changeover", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy beside a node of the pair
+    Run(run::Args),
+    /// Show nodes, roles, offsets, who is primary, holds and connections
+    Status(status::Args),
+    /// Make the other node primary, without a client noticing
+    Switchover(switchover::Args),
+    /// Close this proxy's client connections at quiet moments, before its node reboots
+    Drain(drain::Args),
+    /// End a doubt: follow this node from now on
+    Adopt(adopt::Args),
+    /// Check flags, configuration file and certificates, and print the effective configuration
+    Check(check::Args),
+    /// Make a certificate authority and certificates for development
+    Certs(certs::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+    /// Try the promises on this machine, with a real Redis pair and clients that check themselves
+    Demo(demo::Args),
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Switchover(args) => switchover::run(args),
+        Command::Drain(args) => drain::run(args),
+        Command::Adopt(args) => adopt::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Certs(args) => certs::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Demo(args) => demo::run(args),
+    }
 }

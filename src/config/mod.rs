@@ -1,8 +1,26 @@
-//! Flags and file become one validated `Config`; all errors at once.
+//! Flags and file become one validated [`Config`]; all errors at once.
+//!
+//! `keys.rs` is the one table of settings; `source.rs` collects texts by key, `value.rs` reads one text, `build.rs` puts
+//! them together. It opens no socket and looks into no certificate. Invariant: a `Config` that exists is consistent.
+
+mod build;
+mod defaults;
+mod effective;
+pub mod keys;
+mod problem;
+mod source;
+mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use build::{Loaded, Log, Setting, load};
+pub use defaults::default_admin;
+pub use effective::to_toml;
+pub use problem::{Place, Problem, Problems};
+pub use source::{Flags, Given};
+pub use value::admin;
 
 /// Everything `changeover run` needs to know, validated.
 #[derive(Clone, Debug)]
@@ -81,6 +99,15 @@ pub enum Admin {
     Unix(PathBuf),
     /// A loopback TCP address.
     Tcp(SocketAddr),
+}
+
+impl std::fmt::Display for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
 }
 
 /// Every hold ends: these say when.

@@ -1,0 +1,216 @@
+//! THE table of settings. Flags, keys of the TOML file, environment variables and `docs/configuration.md` all come
+//! from it (the page is checked against it by a test), so that a setting is described in one place.
+//!
+//! It does not read anything; `build.rs` does. Invariant: every default of the table is valid for its own key.
+
+use super::defaults;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name in the file; `--name` as a flag.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub kind: Kind,
+    /// What holds without it.
+    pub fallback: Fallback,
+    /// The heading it stands under.
+    pub group: &'static str,
+    /// What it does, in one sentence or two.
+    pub doc: &'static str,
+}
+
+/// What a value looks like, with its limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `IP:PORT`
+    Socket,
+    /// A file that exists.
+    File,
+    /// A folder.
+    Directory,
+    /// A name or other short text.
+    Text,
+    /// `NAME=HOST:PORT`; may be given more than once.
+    Node,
+    /// `unix:PATH` or a loopback `IP:PORT`.
+    Admin,
+    /// One of two words.
+    Either(&'static str, &'static str),
+    /// A time with its unit; least and most, in milliseconds.
+    Time(u64, u64),
+    /// A size in bytes; least and most.
+    Size(u64, u64),
+    /// A number; least and most.
+    Count(u64, u64),
+}
+
+/// What holds when a setting is not given.
+#[derive(Clone, Copy, Debug)]
+pub enum Fallback {
+    /// It must be given.
+    Required,
+    /// Nothing; says what that means.
+    Nothing(&'static str),
+    /// This value.
+    Value(&'static str),
+    /// Found out at start; says how, and finds it.
+    Found(&'static str, fn() -> String),
+}
+
+impl Key {
+    /// Whether it may be given more than once.
+    pub fn repeats(&self) -> bool {
+        self.kind == Kind::Node
+    }
+
+    /// The environment variable with the same meaning.
+    pub fn variable(&self) -> String {
+        format!("CHANGEOVER_{}", self.name.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
+impl Kind {
+    /// The placeholder in help texts.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Self::Socket => "IP:PORT",
+            Self::File => "FILE",
+            Self::Directory => "DIR",
+            Self::Text => "NAME",
+            Self::Node => "NAME=HOST:PORT",
+            Self::Admin => "unix:PATH|IP:PORT",
+            Self::Either(..) => "WORD",
+            Self::Time(..) => "TIME",
+            Self::Size(..) => "SIZE",
+            Self::Count(..) => "N",
+        }
+    }
+
+    /// The limits, in the units of the value; empty for what has none.
+    pub fn limits(self) -> String {
+        match self {
+            Self::Time(least, most) => format!("{} to {}", time(least), time(most)),
+            Self::Size(least, most) => format!("{} to {}", size(least), size(most)),
+            Self::Count(least, most) => format!("{least} to {most}"),
+            Self::Either(one, other) => format!("{one} or {other}"),
+            _ => String::new(),
+        }
+    }
+}
+
+/// Milliseconds, in the largest unit that divides them.
+fn time(millis: u64) -> String {
+    let units = [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    in_units(millis, &units)
+}
+
+/// Bytes, in the largest unit that divides them.
+fn size(bytes: u64) -> String {
+    let units = [(GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"), (1, "B")];
+    in_units(bytes, &units)
+}
+
+fn in_units(value: u64, units: &[(u64, &str)]) -> String {
+    let fits = units.iter().find(|(unit, _)| value > 0 && value.is_multiple_of(*unit));
+    fits.map_or_else(|| "0".to_owned(), |(unit, name)| format!("{}{name}", value / unit))
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+
+/// One constant for each key, and the list of all.
+macro_rules! keys {
+    ($($group:literal { $($id:ident = $name:literal, $kind:expr, $fallback:expr, $doc:literal;)+ })+) => {
+        $($(
+            #[doc = $doc]
+            pub static $id: Key =
+                Key { name: $name, kind: $kind, fallback: $fallback, group: $group, doc: $doc };
+        )+)+
+        /// Every key, in the order of the documentation.
+        pub static ALL: &[&Key] = &[$($(&$id),+),+];
+    };
+}
+
+use Fallback::{Found, Nothing, Required, Value};
+use Kind::{Admin, Count, Directory, Either, File, Node, Size, Socket, Text, Time};
+
+keys! {
+    "Client side" {
+        LISTEN = "listen", Socket, Required, "Where clients connect, with TLS.";
+        CERT = "cert", File, Required, "Certificate chain shown to clients (PEM, leaf first).";
+        KEY = "key", File, Required, "Private key of `cert` (PEM).";
+        CLIENT_CA = "client-ca", File, Nothing("clients need no certificate"),
+            "Clients must present a certificate that this CA signed (mTLS).";
+    }
+    "Redis side" {
+        NODE = "node", Node, Required,
+            "A node of the pair and what you call it; give it once for each node, the same on both proxies.";
+        SELF = "self", Text, Nothing("unknown"), "The name of the node that this process runs beside.";
+        REDIS_USER = "redis-user", Text, Nothing("the default user"),
+            "ACL user of the proxy's own connections (probes, switchovers); clients log in as themselves.";
+        REDIS_PASSWORD_FILE = "redis-password-file", File, Nothing("no login"),
+            "File with the password for them; one newline at its end is dropped.";
+        REDIS_CA = "redis-ca", File, Nothing("plain TCP towards Redis"),
+            "Speak TLS with Redis, and trust certificates that this CA signed (PEM).";
+        REDIS_CERT = "redis-cert", File, Nothing("none is shown"),
+            "Certificate chain to show to Redis (`tls-auth-clients yes`); needs `redis-key`.";
+        REDIS_KEY = "redis-key", File, Nothing("none is used"), "Private key of `redis-cert`.";
+        REDIS_SERVER_NAME = "redis-server-name", Text, Nothing("the node's host"),
+            "The name that the nodes' certificates must have.";
+        CHANNEL = "channel", Text, Value("__changeover__"),
+            "The pub/sub channel on which the proxies of the pair find each other; the same on both, not for clients.";
+    }
+    "Operating it" {
+        ADMIN = "admin", Admin,
+            Found("unix:/run/changeover.sock as root, else unix:$XDG_RUNTIME_DIR/changeover.sock, else in /tmp",
+                defaults::admin_text),
+            "Where `status`, `switchover`, `drain` and `adopt` reach the process; TCP on loopback only.";
+        METRICS = "metrics", Socket, Nothing("not served"), "Where /metrics, /livez and /readyz are served.";
+        WORKERS = "workers", Count(1, 256), Found("one for each core, at most 8", defaults::workers_text), "Worker threads.";
+        STATE_DIR = "state-dir", Directory,
+            Found("$STATE_DIRECTORY, else /var/lib/changeover as root, else $XDG_STATE_HOME/changeover",
+                defaults::state_dir_text),
+            "Where the memory of who was primary is kept; every process needs its own.";
+        LOG = "log", Text, Value("info"),
+            "What is logged: error, warn, info, debug or trace, or directives such as `info,changeover::topology=debug`.";
+        LOG_FORMAT = "log-format", Either("text", "json"), Value("text"), "How it is logged, on standard error.";
+    }
+    "Limits of a hold" {
+        HOLD_TIME = "hold-time", Time(10, 10 * MINUTE), Value("15s"),
+            "Longest time that a request is held while there is no primary; then it is answered -LOADING.";
+        HOLD_BYTES = "hold-bytes", Size(64 * KIB, 64 * GIB), Value("64MiB"), "Held bytes in all, for each worker.";
+        HOLD_REQUESTS = "hold-requests", Count(1, 100_000_000), Value("100000"),
+            "Held requests in all, for each worker.";
+    }
+    "Drain" {
+        DRAIN_SPREAD = "drain-spread", Time(0, 60 * MINUTE), Value("5s"),
+            "Client connections are closed over this time, idle ones first, each at a quiet moment.";
+        DRAIN_DEADLINE = "drain-deadline", Time(0, 60 * MINUTE), Value("30s"), "What is left after this time is cut.";
+    }
+    "Watching the nodes" {
+        PROBE_INTERVAL = "probe-interval", Time(5, MINUTE), Value("100ms"), "Time between polls of a node.";
+        PROBE_FAST_INTERVAL = "probe-fast-interval", Time(1, MINUTE), Value("5ms"),
+            "Time between polls while a change is under way.";
+        PROBE_DEADLINE = "probe-deadline", Time(10, 5 * MINUTE), Value("1s"),
+            "A node that has not answered for this long counts as silent.";
+    }
+    "Limits on clients" {
+        MAX_CONNECTIONS = "max-connections", Count(1, 1_000_000), Value("10000"), "Client connections at a time.";
+        HANDSHAKE_TIMEOUT = "handshake-timeout", Time(100, 5 * MINUTE), Value("10s"),
+            "Longest time for a client's TLS handshake.";
+        RESEND_BYTES = "resend-bytes", Size(0, GIB), Value("1MiB"),
+            "Unanswered commands that a client connection keeps so that they can be sent again; larger ones stream through.";
+        MAX_BULK = "max-bulk", Size(KIB, 4 * GIB), Value("512MiB"),
+            "Largest argument of a command (as Redis' proto-max-bulk-len).";
+        MAX_ARGS = "max-args", Count(16, 2_147_483_647), Value("1048576"), "Most arguments of a command.";
+    }
+}
+
+/// The key called `name`.
+pub fn named(name: &str) -> Option<&'static Key> {
+    ALL.iter().find(|key| key.name == name).copied()
+}
