@@ -10,7 +10,9 @@ mod completions;
 mod demo;
 mod drain;
 mod flags;
+mod operator;
 mod run;
+mod show;
 mod status;
 mod switchover;
 

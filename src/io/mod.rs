@@ -3,8 +3,10 @@
 //! What stands here is the only code that touches sockets, files, the clock and other processes.
 
 pub mod admin;
+pub mod admin_client;
 pub mod client;
 pub mod clock;
+pub mod http;
 pub mod notify;
 pub mod nudge;
 pub mod orders;
@@ -13,3 +15,4 @@ pub mod pubsub;
 pub mod state_file;
 pub mod tls;
 pub mod tripwire;
+pub mod worker;

@@ -1,0 +1,178 @@
+//! Asks a running process over its admin API: HTTP/1.1 over a Unix socket or loopback TCP.
+//!
+//! One connection for each request, no retry, no pool. Every wait has a deadline except the one for a switchover's next
+//! line, which the process itself bounds. Answers are bounded in bytes.
+
+use std::io;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Request, Response, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::Admin;
+use crate::io::admin::{
+    AdoptOrder, DrainStatus, Progress, Refused, Status, SwitchoverOrder, SwitchoverReport, ViewStatus,
+};
+
+/// For connecting, and for the head and the body of an answer.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Largest answer in bytes, and largest line of one.
+const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens there.
+    #[error("no changeover answers at {0}: is `changeover run` up, and is this its --admin address?")]
+    Nobody(String),
+    /// This user may not connect.
+    #[error("{0}: permission denied: the socket is for the user that runs changeover")]
+    Denied(String),
+    /// Any other failure to connect, ask or read.
+    #[error("{at}: {error}")]
+    Failed {
+        /// Which address.
+        at: String,
+        /// What failed.
+        error: String,
+    },
+    /// The process ended, or cut the answer, before it had told the outcome.
+    #[error("{0}: the connection ended before the report; see `changeover status` for how things stand")]
+    Cut(String),
+    /// The process refused; nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Where a process is asked.
+#[derive(Clone, Debug)]
+pub struct AdminClient {
+    at: Admin,
+}
+
+impl AdminClient {
+    /// Asks there.
+    pub fn new(at: Admin) -> Self {
+        Self { at }
+    }
+
+    /// What the process knows.
+    pub async fn status(&self) -> Result<Status, AskError> {
+        let request = Request::get("/v1/status");
+        self.json(self.send(request, Bytes::new()).await?).await
+    }
+
+    /// Starts a drain.
+    pub async fn drain(&self) -> Result<DrainStatus, AskError> {
+        self.json(self.post("/v1/drain", &serde_json::Map::new()).await?).await
+    }
+
+    /// Ends a doubt.
+    pub async fn adopt(&self, node: &str) -> Result<ViewStatus, AskError> {
+        self.json(self.post("/v1/adopt", &AdoptOrder { node: node.to_owned() }).await?).await
+    }
+
+    /// Runs a switchover; `watch` sees every line as it comes, the report too.
+    pub async fn switchover(
+        &self,
+        order: &SwitchoverOrder,
+        mut watch: impl FnMut(&Progress),
+    ) -> Result<SwitchoverReport, AskError> {
+        let mut response = self.post("/v1/switchover", order).await?;
+        if !response.status().is_success() {
+            return self.json(response).await;
+        }
+        let mut pending = Vec::new();
+        while let Some(frame) = response.body_mut().frame().await {
+            let Ok(data) = frame.map_err(|_| AskError::Cut(self.name()))?.into_data() else { continue };
+            pending.extend_from_slice(&data);
+            while let Some(end) = memchr::memchr(b'\n', &pending) {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                let progress: Progress = serde_json::from_slice(&line).map_err(|error| self.failed(error))?;
+                watch(&progress);
+                if let Progress::Report(report) = progress {
+                    return Ok(report);
+                }
+            }
+            if pending.len() > ANSWER_BYTES {
+                return Err(self.failed("a line of the answer is too long"));
+            }
+        }
+        Err(AskError::Cut(self.name()))
+    }
+
+    /// The address as it is typed.
+    pub fn name(&self) -> String {
+        self.at.to_string()
+    }
+
+    fn failed(&self, error: impl ToString) -> AskError {
+        AskError::Failed { at: self.name(), error: error.to_string() }
+    }
+
+    async fn post(&self, path: &str, body: &impl Serialize) -> Result<Response<Incoming>, AskError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.failed(error))?;
+        self.send(Request::post(path).header(header::CONTENT_TYPE, "application/json"), body.into()).await
+    }
+
+    async fn send(&self, head: hyper::http::request::Builder, body: Bytes) -> Result<Response<Incoming>, AskError> {
+        let request = head.header(header::HOST, "localhost").body(Full::new(body)).map_err(|e| self.failed(e))?;
+        let exchange = async {
+            let stream = self.connect().await.map_err(|error| self.unreachable(&error))?;
+            let (mut sender, connection) =
+                http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.failed(error))?;
+            // Ends with the answer's body or with the process; an error reaches us through the body.
+            let conversation = async move { drop(connection.await) };
+            drop(spawn(conversation));
+            sender.send_request(request).await.map_err(|_| AskError::Cut(self.name()))
+        };
+        tokio::time::timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(self.failed("no answer in time")))
+    }
+
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match &self.at {
+            Admin::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            Admin::Tcp(addr) => Box::new(TcpStream::connect(addr).await?),
+        })
+    }
+
+    fn unreachable(&self, error: &io::Error) -> AskError {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::Nobody(self.name()),
+            io::ErrorKind::PermissionDenied => AskError::Denied(self.name()),
+            _ => self.failed(error),
+        }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, AskError> {
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect();
+        let body = match tokio::time::timeout(DEADLINE, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(_)) => return Err(AskError::Cut(self.name())),
+            Err(_) => return Err(self.failed("no answer in time")),
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| self.failed(error));
+        }
+        match serde_json::from_slice::<Refused>(&body) {
+            Ok(refused) => Err(AskError::Refused(refused.error)),
+            Err(_) => Err(self.failed(format!("{status}: {}", String::from_utf8_lossy(&body).trim()))),
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+#[expect(clippy::disallowed_methods, reason = "io owns it; it ends with the connection")]
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(task)
+}

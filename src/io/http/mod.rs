@@ -1,0 +1,185 @@
+//! HTTP/1.1 for operators and scrapers: accepts, limits, hands to the routes.
+//!
+//! `admin` has the operators' routes, `metrics` those of scrapers and load balancers, `socket` makes the Unix socket.
+//! The routes answer from a snapshot or ask the owner; they decide nothing. Whatever comes in costs bounded memory and
+//! time: few connections, a deadline for the head of a request and for the start of its answer, small bodies.
+//! (`axum::serve` has neither a limit of connections nor a deadline for heads, so the loop is our own.)
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Admin;
+
+mod admin;
+mod metrics;
+mod socket;
+
+pub use admin::routes as admin_routes;
+pub use metrics::{routes as metrics_routes, upkeep};
+use socket::OwnedSocket;
+
+/// Connections open at the same time on one listener; further ones wait in the accept queue.
+const CONNECTIONS: usize = 128;
+/// For the head of a request; also how long an idle connection is kept. Short, because whoever opens all connections
+/// and says nothing keeps the others waiting this long; a scraper that connects anew each time costs little.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// For the beginning of an answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// For answers under way when the listener is told to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(2);
+/// Largest head of a request in bytes.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Largest body of a request in bytes.
+const BODY_BYTES: usize = 4 * 1024;
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Listener(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix(OwnedSocket),
+}
+
+/// A listener could not be bound; says where and why.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A TCP address.
+    #[error("cannot listen on {addr}: {error}")]
+    Tcp {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The admin API grants everything to whoever reaches it.
+    #[error("the admin API cannot listen on {0}: it has no login, so only a Unix socket or a loopback address will do")]
+    NotLoopback(SocketAddr),
+    /// A Unix socket.
+    #[error("cannot listen on unix:{path}: {error}")]
+    Unix {
+        /// Where.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another process lives there.
+    #[error("another process already answers at unix:{0}")]
+    InUse(String),
+    /// Something else lives there.
+    #[error("unix:{0} exists and is not a socket; it was left alone")]
+    NotASocket(String),
+}
+
+impl Listener {
+    /// For `/metrics` and its companions.
+    pub async fn metrics(addr: SocketAddr) -> Result<Self, BindError> {
+        let listener = TcpListener::bind(addr).await.map_err(|error| BindError::Tcp { addr, error })?;
+        Ok(Self(Kind::Tcp(listener)))
+    }
+
+    /// For operators.
+    pub async fn admin(at: &Admin) -> Result<Self, BindError> {
+        match at {
+            Admin::Tcp(addr) if !addr.ip().is_loopback() => Err(BindError::NotLoopback(*addr)),
+            Admin::Tcp(addr) => Self::metrics(*addr).await,
+            Admin::Unix(path) => Ok(Self(Kind::Unix(OwnedSocket::bind(path).await?))),
+        }
+    }
+
+    /// The bound address, where it is TCP.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match &self.0 {
+            Kind::Tcp(listener) => listener.local_addr().ok(),
+            Kind::Unix(_) => None,
+        }
+    }
+
+    /// The socket's path, where it is a Unix socket.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Kind::Tcp(_) => None,
+            Kind::Unix(socket) => Some(socket.path()),
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match &self.0 {
+            Kind::Tcp(listener) => Box::new(listener.accept().await?.0),
+            Kind::Unix(socket) => Box::new(socket.listener().accept().await?.0),
+        })
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Serves until told to stop, then lets answers under way finish for a moment. A Unix socket is removed at the end.
+pub async fn serve(listener: Listener, routes: Router, stop: CancellationToken) {
+    let routes = routes.layer(DefaultBodyLimit::max(BODY_BYTES)).layer(middleware::from_fn(in_time));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok(stream) => drop(connections.spawn(converse(stream, routes.clone(), stop.clone()))),
+                Err(error) => {
+                    // Out of file descriptors, or the peer has left already: neither goes away by trying faster.
+                    tracing::debug!(%error, "accept on an HTTP listener");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let finish = async { while connections.join_next().await.is_some() {} };
+    // What is left is cut when the set is dropped.
+    let _ = tokio::time::timeout(STOP_DEADLINE, finish).await;
+}
+
+async fn converse(stream: Box<dyn Stream>, routes: Router, stop: CancellationToken) {
+    let conversation = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    tokio::pin!(conversation);
+    let ended = tokio::select! {
+        ended = conversation.as_mut() => ended,
+        () = stop.cancelled() => {
+            conversation.as_mut().graceful_shutdown();
+            conversation.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(ANSWER_DEADLINE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "no answer in time\n").into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
