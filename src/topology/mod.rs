@@ -9,6 +9,7 @@ pub mod memory;
 pub mod node;
 pub mod output;
 pub mod primary;
+pub mod switchover;
 pub mod view;
 
 pub use evidence::{Evidence, Gone, NodeReport, NodeState, Reach};
@@ -16,4 +17,5 @@ pub use memory::{Memory, MemoryError};
 pub use node::{Epoch, NodeId, Role};
 pub use output::{Notice, Output};
 pub use primary::{AdoptError, Settings, Topology};
+pub use switchover::Switchover;
 pub use view::{Doubt, NoPrimary, View};
