@@ -12,13 +12,23 @@ use crate::io::clock;
 use crate::protocol::info::{parse_replication, parse_server};
 use crate::topology::NodeReport;
 use crate::topology::node::NodeId;
+use crate::topology::switchover::gates::NodeFacts;
 
 /// Errands that wait for one node.
 pub const QUEUE: usize = 8;
 
 /// Something to be done at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Errand {
+pub struct Errand {
+    /// For which switchover: comes back in the answer.
+    pub of: u64,
+    /// What.
+    pub task: Task,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
     /// Find out what the gates ask.
     Inspect,
     /// `FAILOVER TO host port TIMEOUT ms`.
@@ -41,21 +51,8 @@ pub struct Answer {
     pub node: NodeId,
     /// Which.
     pub errand: Errand,
-    /// For [`Errand::Inspect`], what was found; else `None`.
-    pub result: Result<Option<Inspection>, LinkError>,
-}
-
-/// What the gates ask of a node. Settings are `None` when the node does not tell (no permission for CONFIG).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inspection {
-    /// Who it is and what it says.
-    pub report: NodeReport,
-    /// `replica-read-only`
-    pub replica_read_only: Option<bool>,
-    /// `requirepass` is set: whoever replicates from it needs a password.
-    pub requires_password: Option<bool>,
-    /// `masterauth` is set: it has a password to show.
-    pub has_primary_auth: Option<bool>,
+    /// For [`Task::Inspect`], what was found; else `None`.
+    pub result: Result<Option<NodeFacts>, LinkError>,
 }
 
 /// Carries out errands at one node until nobody sends any more.
@@ -68,7 +65,7 @@ pub async fn carry_out(
     let mut link = None;
     while let Some(errand) = errands.recv().await {
         let deadline = clock::now() + limit;
-        let result = one(&mut link, &target, &errand, deadline).await;
+        let result = one(&mut link, &target, &errand.task, deadline).await;
         if let Err(error) = &result
             && !matches!(error, LinkError::Redis(_))
         {
@@ -83,9 +80,9 @@ pub async fn carry_out(
 async fn one(
     link: &mut Option<Link>,
     target: &Target,
-    errand: &Errand,
+    task: &Task,
     deadline: Duration,
-) -> Result<Option<Inspection>, LinkError> {
+) -> Result<Option<NodeFacts>, LinkError> {
     // A link that was left over may have ended meanwhile. What only asks shows whether it lives.
     if let Some(old) = link
         && old.command(&[b"PING"], deadline).await.is_err()
@@ -96,19 +93,19 @@ async fn one(
         Some(link) => link,
         none => none.insert(Link::connect(target, deadline).await?),
     };
-    match errand {
-        Errand::Inspect => inspect(link, deadline).await.map(Some),
-        Errand::Failover { host, port, timeout } => {
+    match task {
+        Task::Inspect => inspect(link, deadline).await.map(Some),
+        Task::Failover { host, port, timeout } => {
             let (port, timeout) = (port.to_string(), timeout.as_millis().max(1).to_string());
             let args: [&[u8]; 6] =
                 [b"FAILOVER", b"TO", host.as_bytes(), port.as_bytes(), b"TIMEOUT", timeout.as_bytes()];
             link.command(&args, deadline).await.map(|_| None)
         }
-        Errand::Abort => link.command(&[b"FAILOVER", b"ABORT"], deadline).await.map(|_| None),
+        Task::Abort => link.command(&[b"FAILOVER", b"ABORT"], deadline).await.map(|_| None),
     }
 }
 
-async fn inspect(link: &mut Link, deadline: Duration) -> Result<Inspection, LinkError> {
+async fn inspect(link: &mut Link, deadline: Duration) -> Result<NodeFacts, LinkError> {
     let asked_at = clock::now();
     let server = link.command(&[b"INFO", b"server"], deadline).await?;
     let replication = link.command(&[b"INFO", b"replication"], deadline).await?;
@@ -119,7 +116,7 @@ async fn inspect(link: &mut Link, deadline: Duration) -> Result<Inspection, Link
         asked_at,
     };
     let filled = |text: Vec<u8>| !text.is_empty();
-    Ok(Inspection {
+    Ok(NodeFacts {
         report,
         replica_read_only: setting(link, "replica-read-only", deadline).await?.map(|text| text == b"yes"),
         requires_password: setting(link, "requirepass", deadline).await?.map(filled),

@@ -187,6 +187,9 @@ impl Owner {
                 format!("{} came back without the history that was followed", self.node_name(*node))
             }
             Doubt::Siblings => "two histories left the same one; neither descends from the other".to_owned(),
+            Doubt::Older(node) => {
+                format!("{} is an earlier primary: it lacks what was written since", self.node_name(*node))
+            }
             Doubt::Unknown(node) => format!("{} has a history that is not known here", self.node_name(*node)),
             Doubt::TwoPrimaries => "two nodes say that they are primary, and nothing decides between them".to_owned(),
         }

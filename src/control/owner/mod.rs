@@ -310,7 +310,7 @@ impl Owner {
     }
 
     fn handle_reloaded(&mut self, result: Result<(), String>) {
-        self.events.reloaded(result.is_ok());
+        self.events.reload(result.is_ok());
         match result {
             Ok(()) => tracing::info!("certificates were read again; new connections use them"),
             Err(error) => tracing::error!(%error, "reload refused; the certificates in force stay"),
