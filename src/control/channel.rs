@@ -190,7 +190,8 @@ mod tests {
         ] {
             assert!(matches!(refused(text), Misunderstood::Malformed(_)), "{text}");
         }
-        let nested = format!(r#"{{"v":1,"from":"x","seq":1,"kind":"hello","more":{}1{}}}"#, "[".repeat(1500), "]".repeat(1500));
+        let nested =
+            format!(r#"{{"v":1,"from":"x","seq":1,"kind":"hello","more":{}1{}}}"#, "[".repeat(1500), "]".repeat(1500));
         assert!(matches!(refused(&nested), Misunderstood::Malformed(_)));
     }
 }

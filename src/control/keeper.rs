@@ -58,5 +58,7 @@ pub async fn keep(file: StateFile, mut newest: watch::Receiver<Option<String>>) 
 
 async fn save(file: &StateFile, text: String) -> std::io::Result<()> {
     let file = file.clone();
-    tokio::task::spawn_blocking(move || file.save(&text)).await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    tokio::task::spawn_blocking(move || file.save(&text))
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }

@@ -21,7 +21,8 @@ impl StateFile {
     /// A file of this name in this directory. `name` may hold any text: what does not belong into a file name is
     /// replaced.
     pub fn new(dir: &Path, name: &str) -> Self {
-        let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@' | '+') { c } else { '-' };
+        let keep =
+            |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@' | '+') { c } else { '-' };
         let name: String = name.chars().map(keep).take(200).collect();
         Self { path: dir.join(format!("{}.json", name.trim_start_matches('.'))) }
     }

@@ -74,7 +74,10 @@ impl Owner {
         let everybody = peers.iter().chain([&self.me.instance]).cloned().map(PeerId).collect();
         let settings = Settings::within(timeout, order.dry_run);
         tracing::info!(
-            from = self.node_name(from), to = self.node_name(to), peers = peers.len(), dry_run = order.dry_run,
+            from = self.node_name(from),
+            to = self.node_name(to),
+            peers = peers.len(),
+            dry_run = order.dry_run,
             "switchover ordered"
         );
         self.running = Some(Running {
@@ -199,7 +202,8 @@ impl Owner {
         let Some(running) = self.running.as_mut().filter(|running| running.id == answer.errand.of) else { return };
         match (answer.errand.task, answer.result) {
             (Task::Inspect, result) => {
-                let found = result.and_then(|facts| facts.ok_or(LinkError::TimedOut)).map_err(|error| error.to_string());
+                let found =
+                    result.and_then(|facts| facts.ok_or(LinkError::TimedOut)).map_err(|error| error.to_string());
                 let place = usize::from(answer.node != running.from);
                 if let Some(slot) = running.facts.get_mut(place) {
                     *slot = Some(found);
@@ -337,7 +341,8 @@ impl Owner {
 
     fn send_errand(&mut self, node: NodeId, task: Task, now: Duration) {
         let Some(of) = self.running.as_ref().map(|running| running.id) else { return };
-        let sent = self.reins.errands.get(node.index()).map(|errands| errands.try_send(Errand { of, task: task.clone() }));
+        let sent =
+            self.reins.errands.get(node.index()).map(|errands| errands.try_send(Errand { of, task: task.clone() }));
         if matches!(sent, Some(Ok(()))) {
             return;
         }
@@ -353,8 +358,10 @@ impl Owner {
     /// Gates and steps as they come; what does not fit is in the report anyway, for which one place is kept free.
     fn tell_progress(&mut self) {
         let Some(running) = &mut self.running else { return };
-        let gates = running.machine.gates().iter().skip(running.gates_told).map(|gate| Progress::Gate(gate_report(gate)));
-        let steps = running.machine.steps().iter().skip(running.steps_told).map(|step| Progress::Step(step_report(step)));
+        let gates =
+            running.machine.gates().iter().skip(running.gates_told).map(|gate| Progress::Gate(gate_report(gate)));
+        let steps =
+            running.machine.steps().iter().skip(running.steps_told).map(|step| Progress::Step(step_report(step)));
         for progress in gates.chain(steps) {
             if running.progress.capacity() > 1 {
                 let _ = running.progress.try_send(progress);
@@ -389,7 +396,9 @@ impl Owner {
         }
         match &report.stopped {
             Some(Stopped { step, why }) => tracing::warn!(step, why, "switchover not done"),
-            None => tracing::info!(took_ms = report.took_ms, longest_stall_ms = report.longest_stall_ms, "switchover over"),
+            None => {
+                tracing::info!(took_ms = report.took_ms, longest_stall_ms = report.longest_stall_ms, "switchover over")
+            }
         }
         // Whoever asked may have gone.
         let _ = running.progress.try_send(Progress::Report(report));

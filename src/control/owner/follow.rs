@@ -8,7 +8,7 @@ use crate::io::admin::{ChangeKind, ChangeReport, Refused, ViewStatus, ms};
 use crate::io::clock;
 use crate::io::probe::Sighting;
 use crate::metrics::events::Probe;
-use crate::topology::{Doubt, Evidence, NodeId, NoPrimary, Notice, Output, View};
+use crate::topology::{Doubt, Evidence, NoPrimary, NodeId, Notice, Output, View};
 
 /// A nudge that is not renewed ends after this time.
 const NUDGE_FOR: Duration = Duration::from_millis(20);

@@ -66,9 +66,7 @@ impl Owner {
     /// are shorter than any drain.
     pub(super) fn is_over(&self, now: Duration) -> bool {
         self.leaving.as_ref().is_some_and(|leaving| {
-            leaving.at_once
-                || now >= leaving.drain.deadline + GRACE
-                || (leaving.all_drained() && !self.is_switching())
+            leaving.at_once || now >= leaving.drain.deadline + GRACE || (leaving.all_drained() && !self.is_switching())
         })
     }
 

@@ -205,9 +205,9 @@ impl Owner {
             AdminRequest::Drain { reply } => {
                 self.leave("an operator", now);
                 // Nobody may be waiting for the answer any more.
-                let _ = reply.send(self.drain_status(now).ok_or_else(|| {
-                    crate::io::admin::Refused::because("the process is ending")
-                }));
+                let _ = reply.send(
+                    self.drain_status(now).ok_or_else(|| crate::io::admin::Refused::because("the process is ending")),
+                );
             }
             AdminRequest::Adopt { node, reply } => {
                 let _ = reply.send(self.adopt(&node, now));

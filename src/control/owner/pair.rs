@@ -110,8 +110,7 @@ impl Owner {
     pub(super) fn say(&mut self, kind: Kind, now: Duration) {
         let everywhere = !matches!(kind, Kind::Presence | Kind::Hello);
         self.seq += 1;
-        let message =
-            Message { from: self.me.instance.clone(), node: self.me.node.clone(), seq: self.seq, kind };
+        let message = Message { from: self.me.instance.clone(), node: self.me.node.clone(), seq: self.seq, kind };
         let payload = message.encode();
         let primary = self.topology.view().primary.as_ref().ok().map(|node| node.index());
         for (at, posts) in self.reins.posts.iter().enumerate() {

@@ -9,7 +9,7 @@ use crate::io::admin::{
 };
 use crate::io::clock;
 use crate::metrics::worker::{Counter, Gauge, Totals};
-use crate::topology::{Gone, NodeId, NoPrimary, Reach, Role};
+use crate::topology::{Gone, NoPrimary, NodeId, Reach, Role};
 
 impl Owner {
     pub(super) fn publish_status(&self, now: Duration) {
