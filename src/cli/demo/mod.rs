@@ -75,8 +75,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let dir = std::env::temp_dir().join(format!("changeover-demo-{}", std::process::id()));
     let outcome = create(&dir).and_then(|()| perform(args, &dir));
     let clean = outcome.as_ref().is_ok_and(|report| report.broken.is_empty());
-    let interrupted = outcome.as_ref().is_err_and(|why| why == signals::INTERRUPTED);
-    let keep = args.keep || !(clean || interrupted);
+    // Nothing to look at in the logs of a run that was interrupted or never had a server.
+    let no_news = outcome.as_ref().is_err_and(|why| why == signals::INTERRUPTED || why == redis::INSTALL);
+    let keep = args.keep || !(clean || no_news);
     match &outcome {
         Ok(report) if args.json => match serde_json::to_string_pretty(report) {
             Ok(text) => println!("{text}"),

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::io::clock;
@@ -93,13 +94,21 @@ impl Drop for Process {
     }
 }
 
-/// Ports that were free a moment ago.
+/// Ports that were free a moment ago. They lie below the range from which the system takes the ports of outgoing
+/// connections (32768 on Linux), so that no client takes the port of a server that is down for a moment.
 pub(super) fn free_ports(count: usize) -> Result<Vec<u16>, String> {
-    let failed = |e: std::io::Error| format!("no free port on 127.0.0.1: {e}");
-    // All are held until the last is found, so that they differ.
-    let listeners = (0..count)
-        .map(|_| std::net::TcpListener::bind(("127.0.0.1", 0)))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(failed)?;
-    listeners.iter().map(|l| l.local_addr().map(|a| a.port()).map_err(failed)).collect()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() % 1000).unwrap_or(0) * 11;
+    let mut found = Vec::new();
+    for _ in 0..11_000_u16 {
+        if found.len() == count {
+            return Ok(found);
+        }
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + offset.wrapping_add(step) % 11_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            found.push(port);
+        }
+    }
+    Err("no free port on 127.0.0.1 between 20000 and 31000".to_owned())
 }

@@ -28,10 +28,10 @@ impl Kind {
     /// As in the table.
     pub(super) fn title(self) -> &'static str {
         match self {
-            Self::Control => "control (nothing changes)",
-            Self::Announced => "changeover switchover",
+            Self::Control => "control: no change",
+            Self::Announced => "announced switchover",
             Self::Bare => "bare FAILOVER",
-            Self::Killed => "kill -9, promotion after 1 s",
+            Self::Killed => "kill -9, promote (1 s)",
         }
     }
 }

@@ -14,13 +14,13 @@ const COLUMNS: [&str; 13] = [
     "writes/s",
     "errors",
     "closed",
-    "no reply",
-    "unknown",
+    "no\nreply",
+    "unknown\noutcome",
     "lost",
     "doubled",
-    "order broken",
-    "stall median",
-    "stall worst",
+    "order\nbroken",
+    "stall\nmedian",
+    "stall\nworst",
 ];
 
 /// The whole report.
