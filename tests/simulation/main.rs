@@ -40,6 +40,7 @@ struct World {
     /// Something happened that no observer can tell from something worse.
     ambiguous: bool,
     promoted_at: u64,
+    newest: usize,
     tell: bool,
 }
 
@@ -56,6 +57,7 @@ impl World {
             quiet: false,
             ambiguous: false,
             promoted_at: 0,
+            newest: 0,
             tell,
         }
     }
@@ -124,10 +126,9 @@ impl World {
         for at in 0..2 {
             let [a, b] = &mut self.servers;
             let (me, other) = if at == 0 { (a, b) } else { (b, a) };
-            if !me.primary && !me.link_up && self.random.percent(4) {
-                if me.connect(other, &mut self.random) {
-                    me.replaced_at = self.now;
-                }
+            let tries = !me.primary && !me.link_up && self.random.percent(4);
+            if tries && me.connect(other, &mut self.random) {
+                me.replaced_at = self.now;
             }
             if !other.runs() && me.link_up && !other.alive {
                 me.link_up = false;
@@ -187,8 +188,10 @@ impl World {
             // Two promotions in so short a time hide one of the histories.
             self.ambiguous |= self.now < self.promoted_at + UNSEEN_MS;
             // And nobody may have seen it in sync.
+            self.ambiguous |= !self.servers[node].unbroken;
             self.ambiguous |= self.now < self.servers[node].replaced_at + UNSEEN_MS;
             self.promoted_at = self.now;
+            self.newest = node;
             self.servers[node].promote(&mut self.random);
             self.say(&format!("promote {node}"));
         }
@@ -196,6 +199,8 @@ impl World {
 
     fn demote(&mut self, node: usize) {
         if self.servers[node].primary && self.servers[node].runs() {
+            // The older one of two is left: it lacks what the newer one took.
+            self.ambiguous |= self.newest == node && self.servers[1 - node].primary;
             self.servers[node].demote();
             self.say(&format!("demote {node}"));
             self.feel_demotion(node);
@@ -218,7 +223,7 @@ impl World {
             self.servers[node].save();
         }
         // What it took alone dies with it: whoever is promoted then does not descend from it.
-        self.ambiguous |= self.servers[node].primary && !self.servers[1 - node].link_up;
+        self.ambiguous |= !self.servers[node].link_up && !self.servers[1 - node].link_up;
         self.servers[node].kill();
         self.servers[1 - node].link_up = false;
         self.say(&format!("kill {node}"));

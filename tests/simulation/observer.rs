@@ -82,7 +82,7 @@ impl Observer {
         quiet: bool,
         random: &mut Random,
     ) -> Result<Option<u64>, String> {
-        let interval = if self.topology.unsettled() { 10 } else { 100 };
+        let interval = if self.topology.unsettled() { 20 } else { 100 };
         for node in 0..2 {
             if now >= self.asked[node] + interval {
                 self.asked[node] = now;
@@ -217,7 +217,8 @@ fn delay(quiet: bool, random: &mut Random) -> u64 {
 
 fn forty(number: u64) -> [u8; 40] {
     let mut digits = [b'0'; 40];
-    digits[..16].copy_from_slice(format!("{number:016x}").as_bytes());
+    digits[..8].copy_from_slice(&number.to_be_bytes().map(|byte| b'a' + byte % 26));
+    digits[8..16].copy_from_slice(&number.to_be_bytes().map(|byte| b'a' + byte / 26));
     digits
 }
 

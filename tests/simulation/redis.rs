@@ -157,6 +157,10 @@ impl Server {
         let forked = target.id2 == Some(self.id) && target.fork.is_some_and(|fork| self.offset < fork);
         self.link_up = true;
         self.in_progress = false;
+        if same || forked {
+            // What it has is a part of what it will be sent: the same history.
+            self.unbroken = target.unbroken;
+        }
         if same {
             return false;
         }
