@@ -285,6 +285,19 @@ fn a_hold_that_expires_answers_everything_that_waits() {
 }
 
 #[test]
+fn a_hold_that_expires_refuses_a_large_command_that_is_still_arriving() {
+    let mut story = Story::new();
+    let large = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000\r\n{}\r\n", "x".repeat(9000));
+    story.session.handle_input(large[..5000].as_bytes(), &mut story.out);
+    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 1);
+    story.client_gets("-LOADING no primary\r\n");
+    assert!(!story.session.wants_upstream());
+    story.client(&large[5000..]).client("GET a\r\n");
+    story.session.attach();
+    story.upstream_gets("GET a|");
+}
+
+#[test]
 fn garbage_is_answered_after_everything_owed_and_ends_the_conversation() {
     let mut story = Story::attached();
     story.client("GET a\r\n*1\r\n:5\r\n").upstream_gets("GET a|").client_gets("");
