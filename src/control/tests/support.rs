@@ -131,6 +131,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         admin: Admin::Unix(pair.dir().join(name)),
         metrics: None,
         workers: 2,
+        lanes: true,
         state_dir: pair.dir().join(format!("state-{name}")),
         hold: HoldLimits { time: Duration::from_secs(3), bytes: 1 << 20, requests: 1000 },
         drain: DrainTimes { spread: Duration::from_millis(100), deadline: Duration::from_secs(1) },

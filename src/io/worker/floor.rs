@@ -93,6 +93,7 @@ fn settings(config: &Config) -> Settings {
         limits: request::Limits { max_bulk: config.limits.max_bulk, max_args: config.limits.max_args, ..defaults },
         resend_bytes: config.limits.resend_bytes,
         reserved_channel: config.channel.clone().into_bytes(),
+        lanes: config.lanes,
     }
 }
 
@@ -144,6 +145,7 @@ impl Seed {
             holding_since: Cell::new(None),
             quiesced: Cell::new(None),
             tally: Cell::new((0, 0)),
+            lanes: RefCell::default(),
             stats: self.stats,
         });
         worker.take_orders(orders, crate::io::clock::now());
@@ -155,12 +157,7 @@ impl Seed {
 type Door = (mpsc::Sender<TcpStream>, Arc<WorkerStats>);
 
 /// Accepts until a drain, or until the workers are gone.
-async fn accept(
-    listener: TcpListener,
-    doors: Vec<Door>,
-    mut orders: watch::Receiver<Orders>,
-    limit: u64,
-) {
+async fn accept(listener: TcpListener, doors: Vec<Door>, mut orders: watch::Receiver<Orders>, limit: u64) {
     let mut given = vec![0_u64; doors.len()];
     loop {
         let draining = orders.borrow_and_update().drain.is_some();
