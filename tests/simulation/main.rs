@@ -279,6 +279,12 @@ impl World {
             self.promote(from);
         } else {
             self.promote(to);
+            if self.random.percent(8) {
+                // Aborted too late: both are primary, out of one history.
+                self.servers[from].promote(&mut self.random);
+                self.ambiguous = true;
+                self.say(&format!("promote {from} too"));
+            }
         }
         Ok(())
     }
