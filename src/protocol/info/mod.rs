@@ -1,6 +1,12 @@
 //! The replies to INFO server and INFO replication, as facts.
 //!
-//! Shapes only: who is believed is decided in `topology`.
+//! Shapes and parsers only: who is believed is decided elsewhere. A text is believed whole or not at all: a field that is
+//! missing, malformed, or there twice (a replica may announce an address with line ends in it) makes it no report.
+//! What is kept of it is bounded.
+
+mod parse;
+
+pub use parse::{parse_replication, parse_server};
 
 use std::fmt;
 
@@ -11,6 +17,25 @@ pub struct RunId(pub [u8; 40]);
 /// Which replication history: `master_replid`, 40 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReplId(pub [u8; 40]);
+
+impl RunId {
+    /// From 40 hexadecimal digits.
+    pub fn parse(digits: &[u8]) -> Option<Self> {
+        hexadecimal(digits).map(Self)
+    }
+}
+
+impl ReplId {
+    /// From 40 hexadecimal digits.
+    pub fn parse(digits: &[u8]) -> Option<Self> {
+        hexadecimal(digits).map(Self)
+    }
+}
+
+fn hexadecimal(digits: &[u8]) -> Option<[u8; 40]> {
+    let digits: [u8; 40] = digits.try_into().ok()?;
+    digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)
+}
 
 fn forty(f: &mut fmt::Formatter<'_>, digits: &[u8; 40]) -> fmt::Result {
     f.write_str(std::str::from_utf8(digits).unwrap_or("(not text)"))
@@ -130,3 +155,6 @@ pub struct ServerInfo {
     /// A graceful SHUTDOWN is pending.
     pub shutdown_in_ms: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests;
