@@ -192,8 +192,8 @@ impl Followed {
             Some(parent) => self.branch(parent),
             None => self.branch(info.replid),
         };
-        // A node that restarted with an old snapshot shows the same marks as one that was promoted. Only of a process that
-        // was seen to hold the history it is known that it left it where it says.
+        // A node that restarted with an old snapshot shows the same marks as one that was promoted. Only of a process
+        // that was seen to hold the history it is known that it left it where it says.
         match fork.filter(|_| self.is_kin(report.run_id())) {
             Some(_) if self.branch(info.replid).is_some() => {}
             Some(at) => keep(&mut self.branches, Branch { id: info.replid, at }, MAX_BRANCHES),

@@ -1,15 +1,16 @@
 //! Random lives of a pair, watched by two proxies at once; every failure replays.
 //!
-//! Nodes are promoted, demoted, switched by FAILOVER (also aborted in between), killed, frozen, restarted empty, from an old or
-//! a fresh snapshot, as primary or as replica; questions and answers are delayed, lost and overtaken; proxies restart. What
-//! must hold:
+//! Nodes are promoted, demoted, switched by FAILOVER (also aborted in between), killed, frozen, restarted empty, from
+//! an old or a fresh snapshot, as primary or as replica; questions and answers are delayed, lost and overtaken;
+//! proxies restart. What must hold:
 //!
 //! * epochs only grow, over restarts too; what is named is never given up already;
 //! * a node is named only if it said itself that it is primary, in its newest answer;
-//! * a named node holds every write that the primary in service was seen to have, or it got its data by replication from it and its
-//!   process has not restarted since: a node that came back empty or with an old snapshot is never named;
-//! * when everything has been quiet for a while, both proxies name the same node, or one of them nobody (unless a node was
-//!   synchronised and promoted faster than the probes look: then one proxy may have missed it);
+//! * a named node holds every write that the primary in service was seen to have, or it got its data by replication
+//!   from it and its process has not restarted since: a node that came back empty or with an old snapshot is never
+//!   named;
+//! * when everything has been quiet for a while, both proxies name the same node, or one of them nobody (unless a node
+//!   was synchronised and promoted faster than the probes look: then one proxy may have missed it);
 //! * when besides nothing is ambiguous, both name the primary.
 //!
 //! `CHANGEOVER_SEED=17` replays one seed and tells its story; `CHANGEOVER_SEEDS=100000` runs more of them.

@@ -1,5 +1,5 @@
-//! One proxy's control side in the simulation: probes with delays, losses and reordering, a memory, and the promises that
-//! are checked at every view.
+//! One proxy's control side in the simulation: probes with delays, losses and reordering, a memory, and the promises
+//! that are checked at every view.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -2,9 +2,9 @@
 //!
 //! One pure function, [`decide`]; it remembers nothing and acts on nothing. What it keeps to:
 //!
-//! * **The primary in service stays** as long as its own process says that it is primary, whatever its history is called
-//!   now. Only a process that was seen to hold the same history and was promoted out of it takes over; a node that
-//!   merely restarted with an old snapshot carries the same marks, but nobody promoted it.
+//! * **The primary in service stays** as long as its own process says that it is primary, whatever its history is
+//!   called now. Only a process that was seen to hold the same history and was promoted out of it takes over; a node
+//!   that merely restarted with an old snapshot carries the same marks, but nobody promoted it.
 //! * **Without one, a successor must prove its descent.** A process seen in sync with what was followed may lack some
 //!   bytes (an unplanned promotion; they are counted). A process that nobody has seen in sync must lack nothing.
 //! * **A node that came back** with the whole history, as after a clean shutdown, is believed only when the other node
