@@ -140,7 +140,7 @@ async fn roles_switched_by_hand_demote_first_are_followed_at_once() {
     pair.command(1, &["REPLICAOF", "NO", "ONE"]).await;
     let status = a.serves("b").await;
     assert_eq!(status.last_changes[0].kind, ChangeKind::Observed);
-    assert_eq!(status.last_changes[0].lost_bytes, Some(0));
+    assert_eq!(status.last_changes[0].lost_bytes, Some(0), "{status:#?}");
 }
 
 #[tokio::test]

@@ -42,9 +42,12 @@ impl Pair {
     }
 
     pub(super) async fn spawn(&mut self, node: usize, more: &[&str]) {
+        // Of its own: a replica leaves the snapshot of its last full resynchronisation behind.
+        let dir = self.dir.path().join(node.to_string());
+        std::fs::create_dir_all(&dir).unwrap();
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0"])
-            .args(["--port", &self.ports[node].to_string(), "--dir", self.dir.path().to_str().unwrap()])
+            .args(["--port", &self.ports[node].to_string(), "--dir", dir.to_str().unwrap()])
             .args(more)
             .stdout(Stdio::null())
             .spawn()
@@ -78,11 +81,20 @@ impl Pair {
     }
 
     pub(super) async fn in_sync(&self, replica: usize) {
+        // "Online" comes first: the stream begins with the replica's first acknowledgement, up to a second later.
         until("the replica is in sync", async || {
             self.info(replica).await.contains("master_link_status:up")
-                && self.info(1 - replica).await.contains("state=online")
+                && self.wait(1 - replica).await == Ok(Reply::Integer(1))
         })
         .await;
+    }
+
+    /// Whether the replica has acknowledged a write of this connection.
+    async fn wait(&self, primary: usize) -> Result<Reply, LinkError> {
+        let deadline = clock::now() + Duration::from_secs(2);
+        let mut link = Link::connect(&self.target(primary), deadline).await?;
+        link.command(&[b"SET", b"in-sync", b"yes"], deadline).await?;
+        link.command(&[b"WAIT", b"1", b"1000"], deadline).await
     }
 
     pub(super) async fn role(&self, node: usize) -> String {
