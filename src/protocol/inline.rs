@@ -14,6 +14,9 @@ pub(super) fn is_space(byte: u8) -> bool {
 pub fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, ProtocolError> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let mut rest = line.strip_suffix(b"\r").unwrap_or(line);
+    if memchr::memchr(0, rest).is_some() {
+        return Err(ProtocolError::InlineNul);
+    }
     let mut arguments = Vec::new();
     loop {
         while let [first, tail @ ..] = rest
@@ -36,7 +39,7 @@ fn token(mut rest: &[u8]) -> Result<(Vec<u8>, &[u8]), ProtocolError> {
     loop {
         match rest {
             // Redis skips vertical tabs and form feeds between arguments, yet keeps them inside one.
-            [] | [b' ' | b'\n' | b'\r' | b'\t' | 0, ..] => return Ok((argument, rest)),
+            [] | [b' ' | b'\n' | b'\r' | b'\t', ..] => return Ok((argument, rest)),
             [b'"', tail @ ..] => return double_quoted(argument, tail),
             [b'\'', tail @ ..] => return single_quoted(argument, tail),
             [byte, tail @ ..] => {
@@ -132,6 +135,13 @@ mod tests {
         ];
         for (line, expected) in table {
             assert_eq!(words(line), *expected, "{:?}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn a_nul_is_refused_wherever_it_stands() {
+        for line in [&b"\0"[..], b"a\0", b"a \0 b\n", b"\"\0\""] {
+            assert_eq!(split(line), Err(ProtocolError::InlineNul));
         }
     }
 

@@ -115,12 +115,11 @@ impl fmt::Display for ProtocolError {
         f.write_str(match *self {
             Self::MultibulkLength => "invalid multibulk length",
             Self::UnauthenticatedMultibulkLength => "unauthenticated multibulk length",
-            // As C prints it: a NUL ends the text, line ends become spaces. Bytes that are not text are not echoed.
-            Self::ExpectedBulk(0) => "expected '$', got '",
+            // Line ends become spaces, as in Redis; bytes that are not text are not echoed.
             Self::ExpectedBulk(byte) => {
                 let shown = match byte {
                     b'\r' | b'\n' => ' ',
-                    0x80.. => '?',
+                    0 | 0x80.. => '?',
                     _ => char::from(byte),
                 };
                 return write!(f, "expected '$', got '{shown}'");

@@ -92,7 +92,7 @@ fn errors_have_redis_words() {
     }
     assert_eq!(error(b"*1\r\n:1\r\n"), "ERR Protocol error: expected '$', got ':'");
     assert_eq!(error(b"*1\r\n\r\n"), "ERR Protocol error: expected '$', got ' '");
-    assert_eq!(error(b"*1\r\n\0"), "ERR Protocol error: expected '$', got '");
+    assert_eq!(error(b"*1\r\n\0"), "ERR Protocol error: expected '$', got '?'");
     assert_eq!(error(b"*1\r\n*1\r\n"), "ERR Protocol error: expected '$', got '*'");
     assert_eq!(error(b"*1\r\n$4\r\nPINGxx"), "ERR Protocol error: expected CRLF after bulk");
     assert_eq!(error(b"*1\r\n$4\r\nPING\r\r"), "ERR Protocol error: expected CRLF after bulk");

@@ -1,6 +1,6 @@
 //! The command table: every command of Redis 5.0 to 8 and Valkey, each written once.
 //!
-//! Classes follow the servers' own COMMAND flags; `tests/command_table.rs` holds the table against a live server. What
+//! Classes follow the servers' own COMMAND flags; `tests/against_redis` holds the table against a live server. What
 //! is not here counts as unknown and is treated as the worst case, so a missing line costs speed and never safety.
 //! Left out on purpose: FT.* (its cursors live in one server), BF.SCANDUMP and CF.SCANDUMP (likewise).
 
