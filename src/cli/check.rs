@@ -40,10 +40,16 @@ pub(crate) fn run(args: Args) -> ExitCode {
 }
 
 fn tls_errors(config: &Config) -> Vec<TlsError> {
-    let client_side = ServerSide::load(config.tls.clone()).err();
-    let redis_side = config
-        .upstream_tls
-        .clone()
-        .and_then(|files| UpstreamSide::load(files).and_then(|side| Target::all(config, Some(&Arc::new(side)))).err());
-    client_side.into_iter().chain(redis_side).collect()
+    let mut errors = ServerSide::faults(&config.tls);
+    if let Some(files) = &config.upstream_tls {
+        errors.extend(UpstreamSide::faults(files));
+    }
+    if errors.is_empty() {
+        // What only shows when everything is put together.
+        errors.extend(ServerSide::load(config.tls.clone()).err());
+        errors.extend(config.upstream_tls.clone().and_then(|files| {
+            UpstreamSide::load(files).and_then(|side| Target::all(config, Some(&Arc::new(side)))).err()
+        }));
+    }
+    errors
 }

@@ -75,3 +75,37 @@ fn given(key: &Key, from: String, values: Vec<String>) -> Vec<Given> {
     let one = |value| Given { key: key.name.to_owned(), value, place: Place::Flag(from.clone()) };
     values.into_iter().map(one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, FromArgMatches as _};
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_key_of_the_table_is_a_flag_of_run_and_check() {
+        for subcommand in ["run", "check"] {
+            let command = Cli::command();
+            let flags = command.find_subcommand(subcommand).unwrap();
+            for key in keys::ALL {
+                assert!(flags.get_arguments().any(|arg| arg.get_long() == Some(key.name)), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn flags_keep_their_order_and_say_where_they_came_from() {
+        let command = <ConfigFlags as clap::Args>::augment_args(Command::new("run"));
+        let matches = command.get_matches_from(["run", "--node", "b=h:2", "--node", "a=h:1", "--hold-time", "1s"]);
+        let ConfigFlags(flags) = ConfigFlags::from_arg_matches(&matches).unwrap();
+        let told: Vec<_> = flags.given.iter().map(|given| (given.key.as_str(), given.value.as_str())).collect();
+        assert_eq!(told, [("node", "b=h:2"), ("node", "a=h:1"), ("hold-time", "1s")]);
+        assert_eq!(flags.given[2].place, Place::Flag("--hold-time".to_owned()));
+    }
+}

@@ -161,7 +161,8 @@ impl Reader<'_> {
     fn self_node(&mut self, nodes: &[Node]) -> Option<usize> {
         let wanted = self.one(&keys::SELF, value::name)?;
         let found = nodes.iter().position(|node| node.name == wanted);
-        if found.is_none() {
+        // Without any node, what is wrong with the nodes has been said already.
+        if found.is_none() && !nodes.is_empty() {
             let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
             let message = format!("no node is called {wanted:?}; there is {}", names.join(" and "));
             self.problems.add(self.place(&keys::SELF), message);
@@ -259,7 +260,8 @@ impl Reader<'_> {
                     // After a file that was not understood, it may well be there.
                     if self.sources.complete {
                         let example = key.kind.placeholder();
-                        self.problems.add(Place::Nowhere, format!("missing: --{} {example}", key.name));
+                        self.problems
+                            .add(Place::Nowhere, format!("missing: --{0} {example}, or `{0}` in the file", key.name));
                     }
                     None
                 }

@@ -55,6 +55,14 @@ impl Place {
         }
     }
 
+    /// The line of the file, where it is one.
+    pub(super) fn line(&self) -> Option<usize> {
+        match self {
+            Self::File { line, .. } => Some(*line),
+            _ => None,
+        }
+    }
+
     /// The place in a few words.
     pub(super) fn origin(&self) -> String {
         match self {

@@ -86,10 +86,17 @@ impl Sources {
         };
         let (table, errors) = DeTable::parse_recoverable(&text);
         let file = FileText { path, text: &text };
+        let mut broken_lines = Vec::new();
         for error in &errors {
-            problems.add(file.place(error.span().unwrap_or_default()), error.message());
+            let place = file.place(error.span().unwrap_or_default());
+            broken_lines.extend(place.line());
+            problems.add(place, error.message());
         }
         for (name, value) in table.get_ref() {
+            // What the parser made up to get past its own error is not worth a second one.
+            if file.place(name.span()).line().is_some_and(|line| broken_lines.contains(&line)) {
+                continue;
+            }
             match keys::named(name.get_ref()) {
                 Some(key) => file.values(key, value, problems).into_iter().for_each(|given| self.push(given)),
                 None => problems.add(file.place(name.span()), unknown(name.get_ref())),

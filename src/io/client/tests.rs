@@ -119,3 +119,19 @@ async fn an_unanswered_command_tells_when_it_was_refused_after_all() {
     }
     assert_eq!(told, Err(LinkError::Redis("NOPERM no".to_owned())));
 }
+
+#[test]
+fn targets_are_numbered_as_the_nodes_are_configured() {
+    use crate::config::{Flags, keys, load};
+    let flags = [
+        (&keys::LISTEN, "127.0.0.1:0"),
+        (&keys::CERT, "c"),
+        (&keys::KEY, "k"),
+        (&keys::NODE, "a=10.0.0.1:7001"),
+        (&keys::NODE, "b=[::1]:7002"),
+    ];
+    let config = load(&Flags::of(flags.map(|(key, value)| (key, value.to_owned())))).unwrap().config;
+    let targets = Target::all(&config, None).unwrap();
+    let seen: Vec<_> = targets.iter().map(|t| (t.node.0, t.host.as_str(), t.port, t.tls.is_some())).collect();
+    assert_eq!(seen, [(0, "10.0.0.1", 7001, false), (1, "::1", 7002, false)]);
+}

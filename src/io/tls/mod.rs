@@ -105,6 +105,13 @@ impl ServerSide {
         Ok(Self { files, live })
     }
 
+    /// Everything that is wrong with the files, where [`ServerSide::load`] stops at the first.
+    pub fn faults(files: &config::ServerTls) -> Vec<TlsError> {
+        let key = pem::certified_key(&files.cert, &files.key, &PROVIDER).err();
+        let ca = files.client_ca.as_deref().and_then(|ca| roots(ca).err());
+        key.into_iter().chain(ca).collect()
+    }
+
     /// Reads the files again. Connections that exist stay as they are; the next handshake uses what was read.
     ///
     /// # Errors
@@ -153,6 +160,13 @@ impl UpstreamSide {
     pub fn load(files: config::UpstreamTls) -> Result<Self, TlsError> {
         let live = ArcSwap::from_pointee(client_config(&files)?);
         Ok(Self { files, live })
+    }
+
+    /// Everything that is wrong with the files, where [`UpstreamSide::load`] stops at the first.
+    pub fn faults(files: &config::UpstreamTls) -> Vec<TlsError> {
+        let ca = roots(&files.ca).err();
+        let key = files.client.as_ref().and_then(|(cert, key)| pem::certified_key(cert, key, &PROVIDER).err());
+        ca.into_iter().chain(key).collect()
     }
 
     /// Reads the files again; the next connection uses what was read.

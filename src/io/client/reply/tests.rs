@@ -2,8 +2,8 @@
 
 use super::*;
 
-const ROLE: &[u8] =
-    b"*3\r\n$6\r\nmaster\r\n:3129659\r\n*2\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n9001\r\n$7\r\n3129242\r\n*0\r\n";
+const NESTED: &[u8] =
+    b"*3\r\n$6\r\nleader\r\n:3129659\r\n*2\r\n*3\r\n$9\r\n127.0.0.1\r\n$4\r\n9001\r\n$7\r\n3129242\r\n*0\r\n";
 
 #[test]
 fn each_kind_of_reply_is_decoded() {
@@ -25,10 +25,10 @@ fn each_kind_of_reply_is_decoded() {
 
 #[test]
 fn a_reply_is_taken_only_when_its_last_byte_is_there() {
-    for cut in 0..ROLE.len() {
-        assert_eq!(take(&mut BytesMut::from(&ROLE[..cut])).unwrap(), None, "cut at {cut}");
+    for cut in 0..NESTED.len() {
+        assert_eq!(take(&mut BytesMut::from(&NESTED[..cut])).unwrap(), None, "cut at {cut}");
     }
-    assert!(matches!(take(&mut BytesMut::from(ROLE)).unwrap(), Some(Reply::Array(items)) if items.len() == 3));
+    assert!(matches!(take(&mut BytesMut::from(NESTED)).unwrap(), Some(Reply::Array(items)) if items.len() == 3));
 }
 
 #[test]
