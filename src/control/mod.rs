@@ -70,7 +70,7 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
 
     let plane = Plane::prepare(&config, &targets, stats.clone());
     let (news, news_rx) = mpsc::channel(inbox::QUEUE);
-    let workers = worker::start(&config, Arc::clone(&tls), targets, plane.orders(), news, stats)?;
+    let workers = worker::start(&config, &tls, &targets, &plane.orders(), &news, &stats)?;
     tracing::info!(listen = %workers.local_addr, workers = config.workers, "serving");
 
     let reload = move || {

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod admin_client;
 pub mod client;
 pub mod clock;
+mod downstream;
 pub mod http;
 pub mod notify;
 pub mod nudge;

@@ -164,10 +164,8 @@ families! {
         side: [("client", "From a client."), ("redis", "From Redis.")]
     };
     Worker Histogram ADDED_SECONDS = "changeover_added_latency_seconds",
-        "Time that this process added to a command: from reading it to sending it on, and the same for its reply; \
-         without holds.";
-    Worker Histogram REDIS_SECONDS = "changeover_redis_latency_seconds",
-        "Time from sending a command to Redis until its reply was read.";
+        "Time from reading a client's commands to having handed the last of them to Redis, holds included; one \
+         observation for the commands of one read.";
 
     // Holds and what follows them.
     Worker Gauge HELD_SESSIONS = "changeover_held_sessions", "Sessions with something to send that are held now.";

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::catalogue::{self, Family};
-use crate::protocol::command::{Class, Command};
 
 macro_rules! series {
     ($(#[$doc:meta])* $enum:ident { $($variant:ident = $family:ident $($value:literal)*,)+ }) => {
@@ -91,28 +90,6 @@ series! {
     }
 }
 
-impl Counter {
-    /// Where a command is counted; `None` is one that the table does not have.
-    #[inline]
-    pub fn of(command: Option<&Command>) -> Self {
-        let Some(command) = command else { return Self::CommandsOther };
-        match command.class {
-            _ if command.blocks.is_some() => Self::CommandsBlocking,
-            Class::Read => Self::CommandsRead,
-            Class::Write => Self::CommandsWrite,
-            Class::Script => Self::CommandsScript,
-            Class::Publish => Self::CommandsPublish,
-            Class::Transaction(_) => Self::CommandsTransaction,
-            Class::Subscription(_) => Self::CommandsSubscription,
-            Class::Connection(_) => Self::CommandsConnection,
-            Class::Scan => Self::CommandsScan,
-            Class::Harmless => Self::CommandsHarmless,
-            Class::Admin => Self::CommandsAdmin,
-            Class::Raw => Self::CommandsOther,
-        }
-    }
-}
-
 series! {
     /// A number that goes up and down.
     Gauge {
@@ -128,7 +105,6 @@ series! {
     Histogram {
         Handshake = HANDSHAKE_SECONDS,
         Added = ADDED_SECONDS,
-        Redis = REDIS_SECONDS,
         Hold = HOLD_SECONDS,
     }
 }

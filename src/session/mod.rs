@@ -1,1 +1,264 @@
 //! One client's conversation; knows neither which node is primary nor why it is held.
+//!
+//! A session is told what the client sent ([`Session::handle_input`]) and what the upstream answered
+//! ([`Session::handle_reply`]); it says what the upstream gets next ([`Session::to_send`]) and appends what the client
+//! gets to a buffer that the caller lends. Between two upstreams it keeps every command that has no definite reply:
+//!
+//! * refused as *not executed* by a node that is not (or no longer) primary: sent again, with everything behind it;
+//! * sent and without a reply when the upstream was lost: sent again if that does no harm, otherwise answered with
+//!   `-OUTCOMEUNKNOWN`, and the connection stays open;
+//! * not sent: simply sent to the next upstream.
+//!
+//! ```text
+//!               attach                    preamble accepted
+//!  Detached ------------> Greeting -----------------------------> Open ----> Raw (SUBSCRIBE, MONITOR, REPLY OFF:
+//!     ^                      |                                     |              replies are not one for one)
+//!     |                      |  lost                               | refusal
+//!     +----------------------+---------------- Refused <-----------+
+//!                 detach        (collects the other replies of this upstream first)
+//! ```
+//!
+//! Nothing here waits, reads a clock or touches a socket. What is counted is left in a [`Tally`] for the caller.
+
+mod admission;
+mod change;
+mod pipeline;
+mod preamble;
+mod replies;
+mod stream;
+mod tally;
+mod transaction;
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+
+use crate::protocol::refusal::Refusal;
+use crate::protocol::request::{Limits, RequestFramer};
+
+use pipeline::Pipeline;
+use preamble::{ConnectionState, Preamble};
+use replies::Assembly;
+use stream::Stream;
+use transaction::TransactionState;
+
+pub use tally::{Kind, Tally};
+
+/// What all sessions of a process have in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Limits on requests.
+    pub limits: Limits,
+    /// Bytes of unanswered commands that are kept for sending again.
+    pub resend_bytes: usize,
+    /// The pair's channel, which clients may not use.
+    pub reserved_channel: Vec<u8>,
+}
+
+/// Commands of one session that may be unanswered at a time; more wait in the client's socket.
+const WINDOW: usize = 1024;
+
+/// One client's conversation.
+pub struct Session {
+    settings: Rc<Settings>,
+    framer: RequestFramer,
+    pipeline: Pipeline,
+    state: ConnectionState,
+    transaction: TransactionState,
+    assembly: Assembly,
+    stream: Stream,
+    phase: Phase,
+    /// Bytes for the upstream that are no entries of the pipeline (only in [`Phase::Raw`]).
+    raw: BytesMut,
+    /// A large command of a raw session is going through.
+    raw_passing: bool,
+    /// The conversation ends when everything owed has been delivered.
+    closing: bool,
+    /// It ends because state of the client was lost with its upstream.
+    lost: bool,
+    tally: Tally,
+}
+
+/// See the picture of this module.
+enum Phase {
+    /// No upstream.
+    Detached,
+    /// The client's connection state is being replayed.
+    Greeting(Greeting),
+    /// Commands go up, replies come down, one for one.
+    Open,
+    /// The node refuses; what else it has to say is collected, nothing more is sent to it.
+    Refused(Refusal),
+    /// Bytes go through both ways.
+    Raw,
+}
+
+struct Greeting {
+    preamble: Preamble,
+    /// Handed to the upstream, of the current part.
+    sent: usize,
+    /// AUTH is not yet answered.
+    authenticating: bool,
+    /// Replies of `rest` seen.
+    replies: usize,
+}
+
+impl Session {
+    /// A client that has said nothing yet.
+    pub fn new(settings: Rc<Settings>) -> Self {
+        Self {
+            framer: RequestFramer::new(settings.limits),
+            settings,
+            pipeline: Pipeline::default(),
+            state: ConnectionState::default(),
+            transaction: TransactionState::default(),
+            assembly: Assembly::default(),
+            stream: Stream::default(),
+            phase: Phase::Detached,
+            raw: BytesMut::new(),
+            raw_passing: false,
+            closing: false,
+            lost: false,
+            tally: Tally::default(),
+        }
+    }
+
+    // ---- the upstream ----
+
+    /// A fresh upstream is there: the client's state is replayed on it before anything else.
+    pub fn attach(&mut self) {
+        let preamble = self.state.preamble();
+        let authenticating = !preamble.first.is_empty();
+        self.phase = if authenticating || preamble.replies > 0 {
+            Phase::Greeting(Greeting { preamble, sent: 0, authenticating, replies: 0 })
+        } else {
+            Phase::Open
+        };
+        self.enter_raw();
+    }
+
+    /// Bytes for the upstream now. Under a `hold` only what was begun is finished.
+    pub fn to_send(&self, hold: bool) -> &[u8] {
+        match &self.phase {
+            Phase::Detached | Phase::Refused(_) => &[],
+            Phase::Greeting(greeting) => greeting.to_send(),
+            Phase::Raw => &self.raw,
+            Phase::Open if hold => match self.pipeline.to_finish() {
+                [] if self.pipeline.waiting() <= 1 => self.stream.to_send(),
+                rest => rest,
+            },
+            Phase::Open => match self.pipeline.to_send() {
+                [] => self.stream.to_send(),
+                bytes => bytes,
+            },
+        }
+    }
+
+    /// The upstream took `count` of the bytes of [`Session::to_send`].
+    pub fn sent(&mut self, count: usize) {
+        match &mut self.phase {
+            Phase::Greeting(greeting) => greeting.sent += count,
+            Phase::Raw => drop(self.raw.split_to(count.min(self.raw.len()))),
+            _ if self.pipeline.to_send().is_empty() => self.stream_sent(count),
+            _ => {
+                self.pipeline.advance(count);
+                self.enter_raw();
+            }
+        }
+    }
+
+    // ---- what the caller decides by ----
+
+    /// There is something for an upstream to do.
+    pub fn wants_upstream(&self) -> bool {
+        self.pipeline.waiting() > 0 || self.stream.open()
+    }
+
+    /// The node refused, and has said all it had to say: time to [`Session::detach`].
+    pub fn refused(&self) -> Option<Refusal> {
+        match self.phase {
+            Phase::Refused(why) if self.pipeline.in_flight() == 0 => Some(why),
+            _ => None,
+        }
+    }
+
+    /// The node refused a command; nothing is sent to it any more.
+    pub fn refusing(&self) -> bool {
+        matches!(self.phase, Phase::Refused(_))
+    }
+
+    /// Commands sent and not yet answered, including a large one on its way.
+    pub fn in_flight(&self) -> usize {
+        self.pipeline.in_flight() + usize::from(self.stream.begun() || self.pipeline.mid_command())
+    }
+
+    /// What is in flight may take as long as the client likes (BLPOP …).
+    pub fn blocked(&self) -> bool {
+        self.pipeline.blocked()
+    }
+
+    /// Commands that wait to be sent, and their bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.pipeline.waiting(), self.pipeline.waiting_bytes())
+    }
+
+    /// Replies are not one for one any more: bytes go through, framed by nobody.
+    pub fn is_raw(&self) -> bool {
+        matches!(self.phase, Phase::Raw)
+    }
+
+    /// The client may be left now: nothing is owed, nothing is half said, no transaction is open.
+    pub fn quiet(&self) -> bool {
+        let idle = self.pipeline.undelivered() == 0 && !self.stream.open() && self.raw.is_empty();
+        idle && !self.framer.in_command() && !self.transaction.open() && !self.transaction.watching()
+    }
+
+    /// Everything owed has been delivered, and the conversation is over.
+    pub fn finished(&self) -> bool {
+        self.closing && self.pipeline.undelivered() == 0
+    }
+
+    /// The client said QUIT, or something that ends the conversation happened.
+    pub fn closing(&self) -> bool {
+        self.closing
+    }
+
+    /// The conversation ends because its upstream took something along that cannot be had again: subscriptions, or the
+    /// second half of a large reply.
+    pub fn lost(&self) -> bool {
+        self.lost
+    }
+
+    /// What happened since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// Bytes through, from now on, if the next reply belongs to a command after which replies are not one for one.
+    fn enter_raw(&mut self) {
+        use crate::protocol::command::{Class, Connection};
+        if let Phase::Open = self.phase
+            && let Some((entry, pipeline::Turn::Next)) = self.pipeline.expecting()
+            && matches!(entry.class, Class::Connection(Connection::Reply))
+        {
+            self.go_raw();
+        }
+    }
+
+    /// The front entry is answered by whatever comes; what the client sent behind it follows it as bytes.
+    fn go_raw(&mut self) {
+        self.pipeline.answered_in_turn();
+        self.pipeline.deliver_front(false, false);
+        self.pipeline.release_delivered();
+        self.phase = Phase::Raw;
+    }
+}
+
+impl Greeting {
+    fn to_send(&self) -> &[u8] {
+        let bytes: &[u8] = if self.authenticating { &self.preamble.first } else { &self.preamble.rest };
+        bytes.get(self.sent..).unwrap_or_default()
+    }
+}

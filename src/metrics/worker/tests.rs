@@ -99,24 +99,3 @@ fn readers_never_see_a_number_go_back_while_the_worker_counts() {
     counting.join().unwrap();
     assert_eq!(reader.counter(Counter::CommandsRead), 200_000);
 }
-
-#[test]
-fn a_command_is_counted_under_its_class() {
-    let of = |name: &str| Counter::of(crate::protocol::table::lookup(name.as_bytes())).values()[0];
-    let classes = ["get", "SET", "eval", "publish", "blpop", "multi", "subscribe", "auth", "hscan", "ping", "config"];
-    let expected = [
-        "read",
-        "write",
-        "script",
-        "publish",
-        "blocking",
-        "transaction",
-        "subscription",
-        "connection",
-        "scan",
-        "harmless",
-        "admin",
-    ];
-    assert_eq!(classes.map(of), expected);
-    assert_eq!((of("monitor"), of("no-such-command")), ("other", "other"));
-}

@@ -1,0 +1,272 @@
+//! One client connection drives one [`Session`].
+//!
+//! A conversation is one future. Each wake-up passes bytes as far as they go, once in each direction per round: from
+//! the upstream to the client, from the client to the session, from the session to the upstream, and out to the
+//! client; it ends when a round moved nothing. It reads at most one buffer per direction and round, gathers what a
+//! round produced and writes once.
+//!
+//! It follows the worker's orders (`upstream.rs`), bounds how long commands are held (`hold.rs`), and leaves at a
+//! quiet moment when a drain says so. It never decides who is primary.
+
+mod hold;
+mod handshake;
+mod tally;
+mod upstream;
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::metrics::worker::{Counter, Histogram};
+use crate::session::Session;
+
+use super::clock;
+use super::tls::ServerSide;
+use super::worker::{Seat, Worker};
+
+use hold::Held;
+use upstream::{Retry, Up};
+
+/// Replies that may wait for a client that does not read; then its upstream is not read either. Large, because a
+/// client may well send a long pipeline before it reads the first reply, as Redis lets it.
+const OUT_LIMIT: usize = 32 * 1024 * 1024;
+/// Replies gathered before they are encrypted and written.
+const OUT_BATCH: usize = 128 * 1024;
+/// Rounds of one wake-up before others get their turn.
+const ROUNDS: usize = 16;
+/// A buffer that is larger than this is given back when it is empty.
+const KEEP: usize = 16 * 1024;
+
+/// Serves one client, from the first byte of the TLS handshake to the last of the close.
+pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: std::net::TcpStream) {
+    worker.stats.add(Counter::ConnectionsAccepted, 1);
+    let seat = worker.sit(clock::now());
+    let reason = match handshake::accept(&worker, &tls, socket).await {
+        Some(client) => {
+            let mut conversation = Conversation::new(Rc::clone(&worker), Rc::clone(&seat), client);
+            let reason = std::future::poll_fn(|cx| conversation.poll(cx)).await;
+            conversation.end();
+            reason
+        }
+        None => Counter::ClosedHandshake,
+    };
+    worker.stats.add(reason, 1);
+    worker.leave(&seat);
+}
+
+struct Conversation {
+    worker: Rc<Worker>,
+    seat: Rc<Seat>,
+    client: TlsStream<TcpStream>,
+    session: Session,
+    /// Read from the client, and not yet taken by the session.
+    input: BytesMut,
+    /// For the client.
+    out: BytesMut,
+    /// Some of `out` may be encrypted and not yet written.
+    unflushed: bool,
+    up: Up,
+    retry: Retry,
+    held: Held,
+    /// The client has closed its side.
+    gone: bool,
+    /// Why the conversation ends, once it does; the rest of `out` is written first.
+    ending: Option<Counter>,
+    version: u64,
+    /// Counted as in flight by the worker.
+    flying: bool,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    now: Duration,
+    /// When the oldest command that has not been sent was read.
+    unsent_since: Option<Duration>,
+}
+
+impl Conversation {
+    fn new(worker: Rc<Worker>, seat: Rc<Seat>, client: TlsStream<TcpStream>) -> Self {
+        Self {
+            session: Session::new(Rc::clone(&worker.settings)),
+            worker,
+            seat,
+            client,
+            input: BytesMut::new(),
+            out: BytesMut::new(),
+            unflushed: false,
+            up: Up::None,
+            retry: Retry::default(),
+            held: Held::default(),
+            gone: false,
+            ending: None,
+            version: 0,
+            flying: false,
+            timer: None,
+            now: clock::now(),
+            unsent_since: None,
+        }
+    }
+
+    /// Ready with the reason once the conversation has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Counter> {
+        self.now = clock::now();
+        self.seat.remember(cx.waker());
+        for _ in 0..ROUNDS {
+            if let Some(reason) = self.ending {
+                return self.poll_close(cx).map(|()| reason);
+            }
+            let mut moved = self.follow_orders();
+            moved |= self.poll_from_upstream(cx);
+            moved |= self.poll_from_client(cx);
+            moved |= self.poll_to_upstream(cx);
+            moved |= self.poll_to_client(cx);
+            self.account();
+            moved |= self.check_end();
+            if !moved {
+                return self.poll_timer(cx);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    // ---- the client ----
+
+    fn poll_from_client(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.input.is_empty() && self.session.may_take() {
+            let input = self.input.split();
+            let used = self.session.handle_input(&input, &mut self.out);
+            self.unsent_since.get_or_insert(self.now);
+            self.input = input;
+            bytes::Buf::advance(&mut self.input, used);
+            return used > 0;
+        }
+        if self.gone || !self.input.is_empty() || !self.session.may_take() || self.out.len() > OUT_LIMIT {
+            return false;
+        }
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        let read = match Pin::new(&mut self.client).poll_read(cx, &mut buffer) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => buffer.filled(),
+            Poll::Ready(Err(error)) => {
+                if error.kind() != std::io::ErrorKind::UnexpectedEof {
+                    self.ending = Some(Counter::ClosedReset);
+                    self.out.clear();
+                }
+                &[]
+            }
+        };
+        if read.is_empty() {
+            self.gone = true;
+            return true;
+        }
+        self.worker.stats.add(Counter::BytesFromClients, read.len() as u64);
+        self.seat.last_heard.set(self.now);
+        self.unsent_since.get_or_insert(self.now);
+        let used = self.session.handle_input(read, &mut self.out);
+        self.input.extend_from_slice(read.get(used..).unwrap_or_default());
+        true
+    }
+
+    fn poll_to_client(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while !self.out.is_empty() {
+            match Pin::new(&mut self.client).poll_write(cx, &self.out) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.worker.stats.add(Counter::BytesToClients, count as u64);
+                    bytes::Buf::advance(&mut self.out, count);
+                    (moved, self.unflushed) = (true, true);
+                }
+                Poll::Ready(_) => {
+                    self.ending = Some(Counter::ClosedReset);
+                    self.out.clear();
+                    return true;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if self.unflushed && Pin::new(&mut self.client).poll_flush(cx).is_ready() {
+            self.unflushed = false;
+        }
+        if self.out.is_empty() && self.out.capacity() > KEEP {
+            self.out = BytesMut::new();
+        }
+        moved
+    }
+
+    // ---- the end ----
+
+    /// Decides whether the conversation is over.
+    fn check_end(&mut self) -> bool {
+        if self.ending.is_some() {
+            return true;
+        }
+        let owed = !self.out.is_empty() || self.session.in_flight() > 0 && !self.session.blocked();
+        self.ending = if self.session.finished() {
+            Some(if self.session.lost() { Counter::ClosedStateLost } else { Counter::ClosedByClient })
+        } else if self.gone && (self.session.is_raw() || !owed) {
+            Some(Counter::ClosedByClient)
+        } else {
+            self.departure()
+        };
+        self.ending.is_some()
+    }
+
+    /// A drain closes at the first quiet moment after this conversation's turn, and cuts at its deadline.
+    fn departure(&self) -> Option<Counter> {
+        let drain = self.worker.orders().drain?;
+        let turn = self.seat.leave_at.get().is_some_and(|at| at <= self.now);
+        let quiet = self.session.quiet() && self.input.is_empty() && self.out.is_empty() && !self.unflushed;
+        let (reason, cut) = if turn && quiet {
+            (Counter::ClosedDrain, false)
+        } else if drain.deadline <= self.now {
+            (Counter::ClosedDrainCut, true)
+        } else {
+            return None;
+        };
+        self.worker.drained(cut);
+        Some(reason)
+    }
+
+    /// Writes what is left, then says goodbye in TLS' words; a client that does not listen is not waited for.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_to_client(cx);
+        if !self.out.is_empty() && !self.gone && self.worker.orders().drain.is_none_or(|at| self.now < at.deadline) {
+            return Poll::Pending;
+        }
+        let _error_or_pending = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
+        Poll::Ready(())
+    }
+
+    fn end(&mut self) {
+        self.up = Up::None;
+        if self.flying {
+            self.worker.flight(false);
+        }
+        self.held.abandon(&self.worker, self.now);
+    }
+
+    // ---- what is counted ----
+
+    fn account(&mut self) {
+        let flying = self.session.in_flight() > 0 && !self.session.blocked() && !self.session.is_raw();
+        if flying != self.flying {
+            self.flying = flying;
+            self.worker.flight(flying);
+        }
+        if let (Some(since), false) = (self.unsent_since, self.session.wants_upstream()) {
+            self.unsent_since = None;
+            self.worker.stats.observe(Histogram::Added, clock::now().saturating_sub(since));
+        }
+        let tally = self.session.take_tally();
+        if tally != crate::session::Tally::default() {
+            tally::record(&self.worker.stats, &tally);
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The upstream of one conversation: which node, when to leave it, and the bytes both ways.
+//!
+//! ```text
+//!   None --dial or warm--> Ready --orders name another node--> leaving --all answered, or time is up--> None
+//!                            |                                                                           ^
+//!                            +-- end of file, given up, refused -----------------------------------------+
+//! ```
+//!
+//! Invariant: after a node was given up nothing more is read from it, so a late reply of it reaches nobody.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::io::client::{LinkError, Upstream, dial};
+use crate::io::clock;
+use crate::io::orders::News;
+use crate::metrics::worker::{Counter, Gauge};
+use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
+use crate::topology::node::{Epoch, NodeId};
+
+use super::{Conversation, OUT_BATCH, OUT_LIMIT};
+
+/// A node that became a replica answers what it was asked before; longer than this is not waited for.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Time for one dial.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Waits before the same node is tried again: doubled from the first to the last.
+const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// See the picture of this module.
+pub(super) enum Up {
+    /// Nothing.
+    None,
+    /// On its way.
+    Dialling(Dialling),
+    /// Open.
+    Ready(Box<Ready>),
+}
+
+type Dial = Pin<Box<dyn Future<Output = Result<Upstream, LinkError>>>>;
+
+pub(super) struct Dialling {
+    node: NodeId,
+    epoch: Epoch,
+    dial: Dial,
+}
+
+pub(super) struct Ready {
+    node: NodeId,
+    epoch: Epoch,
+    stream: Upstream,
+    framer: ReplyFramer,
+    /// Since when the orders name another node.
+    leaving: Option<Duration>,
+    unflushed: bool,
+}
+
+/// When the node of an epoch may be tried again.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Retry {
+    epoch: Epoch,
+    at: Duration,
+    pause: Duration,
+}
+
+impl Retry {
+    fn after_failure(&mut self, epoch: Epoch, now: Duration) {
+        self.pause = if self.epoch == epoch { (self.pause * 2).clamp(RETRY.0, RETRY.1) } else { RETRY.0 };
+        self.epoch = epoch;
+        self.at = now + self.pause;
+    }
+
+    fn due(&self, epoch: Epoch) -> Option<Duration> {
+        (self.epoch == epoch).then_some(self.at)
+    }
+}
+
+impl Conversation {
+    /// Commands may be sent on the upstream as it is.
+    pub(super) fn may_send(&self) -> bool {
+        let Up::Ready(up) = &self.up else { return false };
+        !self.session.refusing() && up.leaving.is_none() && self.may_begin()
+    }
+
+    /// There is a primary, and no ordered hold.
+    fn may_begin(&self) -> bool {
+        self.worker.orders().primary.is_some() && !self.worker.ordered_hold(self.now)
+    }
+
+    /// Brings the upstream in line with the orders.
+    pub(super) fn follow_orders(&mut self) -> bool {
+        if self.version != self.worker.version() {
+            self.version = self.worker.version();
+            self.take_orders();
+        }
+        let mut moved = false;
+        if let Up::Ready(up) = &self.up {
+            let (node, epoch) = (up.node, up.epoch);
+            if self.session.refused().is_some() {
+                self.worker.hint(News::Refused { node, epoch });
+                self.retry.after_failure(epoch, self.now);
+                self.drop_upstream();
+                moved = true;
+            } else if let Some(since) = up.leaving {
+                let over = self.session.in_flight() == 0 || since + FAREWELL <= self.now;
+                if over && !self.session.is_raw() {
+                    self.drop_upstream();
+                    moved = true;
+                }
+            }
+        }
+        moved |= self.connect();
+        self.watch_hold() || moved
+    }
+
+    fn take_orders(&mut self) {
+        let worker = Rc::clone(&self.worker);
+        let orders = worker.orders();
+        match &mut self.up {
+            Up::Ready(up) if up.epoch <= orders.given_up => self.drop_upstream(),
+            Up::Ready(up) => match orders.primary {
+                Some(primary) if primary == up.node => (up.epoch, up.leaving) = (orders.epoch, None),
+                Some(_) => up.leaving = up.leaving.or(Some(self.now)),
+                None => {}
+            },
+            Up::Dialling(dialling) if Some(dialling.node) != orders.primary => self.up = Up::None,
+            Up::Dialling(dialling) => dialling.epoch = orders.epoch,
+            Up::None => {}
+        }
+    }
+
+    /// The upstream ends here; the session learns what that means for it.
+    pub(super) fn drop_upstream(&mut self) {
+        if matches!(self.up, Up::Ready(_)) {
+            self.worker.stats.lower(Gauge::UpstreamsOpen, 1);
+        }
+        self.up = Up::None;
+        self.session.detach(&mut self.out);
+    }
+
+    /// Gets an upstream if the session has something for one.
+    fn connect(&mut self) -> bool {
+        if !matches!(self.up, Up::None) || !self.session.wants_upstream() || !self.may_begin() {
+            return false;
+        }
+        let worker = Rc::clone(&self.worker);
+        let (primary, epoch) = (worker.orders().primary, worker.orders().epoch);
+        let Some(node) = primary else { return false };
+        if self.retry.due(epoch).is_some_and(|at| at > self.now) {
+            return false;
+        }
+        if let Some(stream) = worker.pool.take(node) {
+            self.attach(node, epoch, stream);
+            return true;
+        }
+        let Some(target) = worker.pool.target(node).cloned() else { return false };
+        let deadline = clock::now() + PATIENCE;
+        let dial: Dial = Box::pin(async move { dial(&target, deadline).await });
+        self.up = Up::Dialling(Dialling { node, epoch, dial });
+        true
+    }
+
+    fn attach(&mut self, node: NodeId, epoch: Epoch, stream: Upstream) {
+        self.worker.stats.add(Counter::UpstreamConnected, 1);
+        self.worker.stats.raise(Gauge::UpstreamsOpen, 1);
+        let framer = ReplyFramer::new(ReplyLimits::default());
+        self.up = Up::Ready(Box::new(Ready { node, epoch, stream, framer, leaving: None, unflushed: false }));
+        self.session.attach();
+    }
+
+    /// The connection ended by itself.
+    fn lose_upstream(&mut self) {
+        if let Up::Ready(up) = &self.up {
+            self.worker.stats.add(Counter::UpstreamLost, 1);
+            self.worker.hint(News::UpstreamLost { node: up.node, epoch: up.epoch });
+            if self.session.refusing() {
+                self.worker.hint(News::Refused { node: up.node, epoch: up.epoch });
+                self.retry.after_failure(up.epoch, self.now);
+            }
+        }
+        self.drop_upstream();
+    }
+
+    // ---- bytes ----
+
+    pub(super) fn poll_from_upstream(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.out.len() >= OUT_LIMIT {
+            return false;
+        }
+        let worker = Rc::clone(&self.worker);
+        match &mut self.up {
+            Up::None => false,
+            Up::Dialling(dialling) => {
+                let Poll::Ready(result) = dialling.dial.as_mut().poll(cx) else { return false };
+                let (node, epoch) = (dialling.node, dialling.epoch);
+                match result {
+                    Ok(stream) => self.attach(node, epoch, stream),
+                    Err(_unreachable) => {
+                        self.up = Up::None;
+                        self.retry.after_failure(epoch, self.now);
+                        worker.stats.add(Counter::UpstreamConnectFailed, 1);
+                        worker.hint(News::UpstreamLost { node, epoch });
+                    }
+                }
+                true
+            }
+            Up::Ready(up) => {
+                let mut scratch = worker.scratch.borrow_mut();
+                let mut buffer = ReadBuf::new(&mut scratch);
+                match Pin::new(&mut up.stream).poll_read(cx, &mut buffer) {
+                    Poll::Pending => return false,
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                        worker.stats.add(Counter::BytesFromRedis, buffer.filled().len() as u64);
+                        if !self.hear(buffer.filled()) {
+                            worker.stats.add(Counter::ProtocolErrorsRedis, 1);
+                            self.lose_upstream();
+                        }
+                    }
+                    Poll::Ready(_) => self.lose_upstream(),
+                }
+                self.out.len() < OUT_BATCH
+            }
+        }
+    }
+
+    /// Cuts what the upstream said into replies; false when it is not RESP.
+    fn hear(&mut self, mut bytes: &[u8]) -> bool {
+        let Up::Ready(up) = &mut self.up else { return true };
+        while !bytes.is_empty() {
+            if self.session.is_raw() {
+                self.out.extend_from_slice(bytes);
+                return true;
+            }
+            let Ok((used, end)) = up.framer.scan(bytes) else { return false };
+            let (piece, rest) = bytes.split_at(used.min(bytes.len()));
+            self.session.handle_reply(piece, up.framer.is_push(), end != ReplyEnd::More, &mut self.out);
+            bytes = rest;
+        }
+        true
+    }
+
+    pub(super) fn poll_to_upstream(&mut self, cx: &mut Context<'_>) -> bool {
+        let hold = !self.may_begin();
+        let Up::Ready(up) = &mut self.up else { return false };
+        let hold = hold || up.leaving.is_some();
+        let mut moved = false;
+        loop {
+            let bytes = self.session.to_send(hold);
+            if bytes.is_empty() {
+                break;
+            }
+            match Pin::new(&mut up.stream).poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.worker.stats.add(Counter::BytesToRedis, count as u64);
+                    self.session.sent(count);
+                    (moved, up.unflushed) = (true, true);
+                }
+                Poll::Ready(_) => {
+                    self.lose_upstream();
+                    return true;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if up.unflushed && Pin::new(&mut up.stream).poll_flush(cx).is_ready() {
+            up.unflushed = false;
+        }
+        moved
+    }
+
+    // ---- time ----
+
+    /// The next time at which this conversation has something to do without being told.
+    fn next_timeout(&self) -> Option<Duration> {
+        let drain = self.worker.orders().drain;
+        let leave = drain.map(|drain| match self.seat.leave_at.get() {
+            Some(at) if at > self.now => at.min(drain.deadline),
+            _ => drain.deadline,
+        });
+        let farewell = match &self.up {
+            Up::Ready(up) => up.leaving.filter(|_| !self.session.is_raw()).map(|since| since + FAREWELL),
+            _ => None,
+        };
+        let waits = matches!(self.up, Up::None) && self.session.wants_upstream() && self.may_begin();
+        let retry = if waits { self.retry.due(self.worker.orders().epoch) } else { None };
+        [leave, farewell, retry, self.hold_deadline()].into_iter().flatten().min()
+    }
+
+    /// Sleeps until the next time-out; wakes itself when it has passed.
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Counter> {
+        let Some(at) = self.next_timeout() else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let at = clock::instant(at);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        if timer.as_mut().poll(cx).is_ready() {
+            self.timer = None;
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,210 @@
+//! The listener and the threads: accepts, balances, and hands sockets over.
+//!
+//! One task accepts for all workers and gives each socket to the worker with the fewest conversations, so that few
+//! connections are balanced too. Under a drain it accepts until the kernel's queue is empty and only then closes the
+//! listener: nobody who has connected is reset.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::metrics::worker::{Counter, Gauge, WorkerStats};
+use crate::protocol::request;
+use crate::session::Settings;
+
+use super::{Limits, Pool, Target, Worker};
+use crate::io::orders::{News, Orders};
+use crate::io::tls::ServerSide;
+
+/// Sockets on their way to one worker.
+const HANDOVER: usize = 1024;
+/// Clients that may wait for `accept` in the kernel.
+const BACKLOG: i32 = 4096;
+/// The kernel's queue is empty when nobody has come for this long.
+const QUEUE_EMPTY: std::time::Duration = std::time::Duration::from_millis(20);
+/// What one read may take.
+const SCRATCH: usize = 64 * 1024;
+
+/// The running threads.
+#[derive(Debug)]
+pub struct Workers {
+    /// Where clients connect (with the port that the system chose, if it was 0).
+    pub local_addr: SocketAddr,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Waits for every thread to end. Blocks.
+    pub fn join(self) {
+        for thread in self.threads {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// Opens the listener and starts the threads. Call it within a runtime: the task that accepts runs there.
+///
+/// # Errors
+/// When the address cannot be bound or a thread cannot be started.
+pub fn start(
+    config: &Config,
+    tls: &Arc<ServerSide>,
+    targets: &[Target],
+    orders: &watch::Receiver<Orders>,
+    news: &mpsc::Sender<News>,
+    stats: &[Arc<WorkerStats>],
+) -> io::Result<Workers> {
+    let listener = listen(config.listen)?;
+    let local_addr = listener.local_addr()?;
+    let mut threads = Vec::new();
+    let mut doors = Vec::new();
+    for (index, stats) in stats.iter().enumerate() {
+        let (door, sockets) = mpsc::channel(HANDOVER);
+        doors.push((door, Arc::clone(stats)));
+        let seed = Seed {
+            index,
+            settings: settings(config),
+            limits: Limits { hold: config.hold, handshake: config.limits.handshake },
+            targets: targets.to_vec(),
+            tls: Arc::clone(tls),
+            orders: orders.clone(),
+            news: news.clone(),
+            stats: Arc::clone(stats),
+        };
+        let name = format!("worker-{index}");
+        threads.push(std::thread::Builder::new().name(name).spawn(move || seed.grow(sockets))?);
+    }
+    let limit = config.limits.connections;
+    tokio::task::spawn(accept(listener, doors, orders.clone(), u64::try_from(limit).unwrap_or(u64::MAX)));
+    Ok(Workers { local_addr, threads })
+}
+
+fn settings(config: &Config) -> Settings {
+    let defaults = request::Limits::default();
+    Settings {
+        limits: request::Limits { max_bulk: config.limits.max_bulk, max_args: config.limits.max_args, ..defaults },
+        resend_bytes: config.limits.resend_bytes,
+        reserved_channel: config.channel.clone().into_bytes(),
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// What a thread needs to become a worker.
+struct Seed {
+    index: usize,
+    settings: Settings,
+    limits: Limits,
+    targets: Vec<Target>,
+    tls: Arc<ServerSide>,
+    orders: watch::Receiver<Orders>,
+    news: mpsc::Sender<News>,
+    stats: Arc<WorkerStats>,
+}
+
+impl Seed {
+    fn grow(mut self, sockets: mpsc::Receiver<TcpStream>) {
+        let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = built else {
+            tracing::error!(worker = self.index, "no runtime: {:?}", built.err());
+            return;
+        };
+        let orders = self.orders.borrow_and_update().clone();
+        let worker = Rc::new(Worker {
+            index: self.index,
+            settings: Rc::new(self.settings),
+            limits: self.limits,
+            pool: Pool::new(self.targets),
+            scratch: RefCell::new(vec![0; SCRATCH]),
+            orders: RefCell::new(orders.clone()),
+            version: Cell::new(1),
+            news: self.news,
+            seats: RefCell::default(),
+            free: RefCell::default(),
+            in_flight: Cell::new(0),
+            held: Cell::new(0),
+            held_bytes: Cell::new(0),
+            held_requests: Cell::new(0),
+            stall: Cell::default(),
+            holding_since: Cell::new(None),
+            quiesced: Cell::new(None),
+            tally: Cell::new((0, 0)),
+            stats: self.stats,
+        });
+        worker.take_orders(orders, crate::io::clock::now());
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, super::run(worker, self.tls, self.orders, sockets));
+    }
+}
+
+type Door = (mpsc::Sender<TcpStream>, Arc<WorkerStats>);
+
+/// Accepts until a drain, or until the workers are gone.
+async fn accept(
+    listener: TcpListener,
+    doors: Vec<Door>,
+    mut orders: watch::Receiver<Orders>,
+    limit: u64,
+) {
+    let mut given = vec![0_u64; doors.len()];
+    loop {
+        let draining = orders.borrow_and_update().drain.is_some();
+        if draining {
+            while let Ok(Ok((socket, _))) = tokio::time::timeout(QUEUE_EMPTY, listener.accept()).await {
+                hand_over(socket, &doors, &mut given, limit).await;
+            }
+            return;
+        }
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => hand_over(socket, &doors, &mut given, limit).await,
+                Err(error) => refused(&error).await,
+            },
+            changed = orders.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Out of file descriptors or memory: the client stays in the kernel's queue; looking again at once would only burn.
+async fn refused(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept");
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+}
+
+async fn hand_over(socket: tokio::net::TcpStream, doors: &[Door], given: &mut [u64], limit: u64) {
+    let open: u64 = doors.iter().map(|(_, stats)| stats.gauge(Gauge::ConnectionsOpen)).sum();
+    // The fewest open; between equals, the one that was given the fewest so far (a burst arrives faster than workers
+    // can count it).
+    let place = |at: usize, stats: &WorkerStats| {
+        let accepted = stats.counter(Counter::ConnectionsAccepted);
+        let on_the_way = given.get(at).copied().unwrap_or(0).saturating_sub(accepted);
+        (stats.gauge(Gauge::ConnectionsOpen) + on_the_way, at)
+    };
+    let best = doors.iter().enumerate().min_by_key(|(at, (_, stats))| place(*at, stats)).map(|(at, _)| at);
+    let Some((at, (door, _))) = best.and_then(|at| doors.get(at).map(|door| (at, door))) else { return };
+    if open >= limit {
+        tracing::warn!(limit, "a client was turned away: too many connections");
+        return;
+    }
+    if let Some(count) = given.get_mut(at) {
+        *count += 1;
+    }
+    if let Ok(socket) = socket.into_std() {
+        let _worker_gone = door.send(socket).await;
+    }
+}

@@ -1,0 +1,302 @@
+//! One thread: its conversations, its upstream connections, its share of the orders.
+//!
+//! A worker runs a current-thread runtime; nothing of it is shared with another thread but its counters, and the
+//! channels to and from the owner. It decides nothing: it makes every conversation follow the newest [`Orders`] and
+//! reports what the owner waits for ([`News`]).
+//!
+//! Invariant: `Quiesced` is said only when no conversation of this worker has anything in flight that the server would
+//! still run, and none can begin before the hold is over.
+
+mod floor;
+mod pool;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::metrics::worker::{Gauge, WorkerStats};
+use crate::session::Settings;
+
+use super::client::Target;
+use super::orders::{News, Orders};
+use super::tls::ServerSide;
+use super::{clock, downstream};
+
+pub use floor::{Workers, start};
+pub(super) use pool::Pool;
+
+/// What the conversations of one worker share.
+pub(super) struct Worker {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Session settings, the same for all.
+    pub settings: Rc<Settings>,
+    /// The limits that the shell keeps.
+    pub limits: Limits,
+    /// Its counters.
+    pub stats: Arc<WorkerStats>,
+    /// Warm connections to the nodes.
+    pub pool: Pool,
+    /// Where bytes are read to; only ever borrowed within one poll.
+    pub scratch: RefCell<Vec<u8>>,
+    orders: RefCell<Orders>,
+    version: Cell<u64>,
+    news: mpsc::Sender<News>,
+    seats: RefCell<Vec<Option<Rc<Seat>>>>,
+    free: RefCell<Vec<usize>>,
+    in_flight: Cell<usize>,
+    held: Cell<u64>,
+    held_bytes: Cell<u64>,
+    held_requests: Cell<u64>,
+    stall: Cell<Stall>,
+    /// When sending became impossible for everyone; `None` while there is a primary and no ordered hold.
+    holding_since: Cell<Option<Duration>>,
+    quiesced: Cell<Option<u64>>,
+    tally: Cell<(u64, u64)>,
+}
+
+/// Limits that the shell keeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Of a hold.
+    pub hold: crate::config::HoldLimits,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+}
+
+/// A conversation's place in its worker.
+pub(super) struct Seat {
+    index: usize,
+    waker: RefCell<Option<Waker>>,
+    /// When its client last said something.
+    pub last_heard: Cell<Duration>,
+    /// A drain asks it to leave at its first quiet moment after this.
+    pub leave_at: Cell<Option<Duration>>,
+}
+
+/// How long clients of this worker were held by the change under way.
+#[derive(Clone, Copy, Default)]
+struct Stall {
+    longest: Duration,
+    sessions: u64,
+}
+
+impl Worker {
+    /// The newest orders.
+    pub(super) fn orders(&self) -> std::cell::Ref<'_, Orders> {
+        self.orders.borrow()
+    }
+
+    /// Grows with every change of the orders.
+    pub(super) fn version(&self) -> u64 {
+        self.version.get()
+    }
+
+    /// An ordered hold that has not run out.
+    pub(super) fn ordered_hold(&self, now: Duration) -> bool {
+        self.orders().hold.is_some_and(|hold| now < hold.until)
+    }
+
+    /// Since when nobody of this worker could send.
+    pub(super) fn holding_since(&self) -> Option<Duration> {
+        self.holding_since.get()
+    }
+
+    /// A hint for the owner; lost when it is swamped.
+    pub(super) fn hint(&self, news: News) {
+        let _full = self.news.try_send(news);
+    }
+
+    // ---- seats ----
+
+    /// A place for a new conversation.
+    pub(super) fn sit(&self, now: Duration) -> Rc<Seat> {
+        let mut seats = self.seats.borrow_mut();
+        let index = self.free.borrow_mut().pop().unwrap_or(seats.len());
+        let seat = Rc::new(Seat {
+            index,
+            waker: RefCell::new(None),
+            last_heard: Cell::new(now),
+            leave_at: Cell::new(None),
+        });
+        match seats.get_mut(index) {
+            Some(place) => *place = Some(Rc::clone(&seat)),
+            None => seats.push(Some(Rc::clone(&seat))),
+        }
+        self.stats.raise(Gauge::ConnectionsOpen, 1);
+        seat
+    }
+
+    /// The conversation has ended.
+    pub(super) fn leave(&self, seat: &Seat) {
+        if let Some(place) = self.seats.borrow_mut().get_mut(seat.index) {
+            *place = None;
+            self.free.borrow_mut().push(seat.index);
+            self.stats.lower(Gauge::ConnectionsOpen, 1);
+        }
+    }
+
+    fn wake_all(&self) {
+        for seat in self.seats.borrow().iter().flatten() {
+            if let Some(waker) = seat.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    // ---- what is in flight ----
+
+    /// A conversation has begun to wait for replies (`true`), or has them all.
+    pub(super) fn flight(&self, begun: bool) {
+        let count = self.in_flight.get();
+        self.in_flight.set(if begun { count + 1 } else { count.saturating_sub(1) });
+        if !begun && count == 1 {
+            self.check_quiet();
+        }
+    }
+
+    /// Tells the owner, once for each ordered hold, that nothing is in flight any more.
+    fn check_quiet(&self) {
+        let Some(hold) = self.orders().hold else { return };
+        if self.in_flight.get() > 0 || self.quiesced.get() == Some(hold.id) {
+            return;
+        }
+        if self.news.try_send(News::Quiesced { worker: self.index, hold: hold.id }).is_ok() {
+            self.quiesced.set(Some(hold.id));
+        }
+    }
+
+    // ---- what is held ----
+
+    /// A conversation has commands that it may not send.
+    pub(super) fn begin_hold(&self) {
+        self.held.set(self.held.get() + 1);
+        self.stats.set(Gauge::HeldSessions, self.held.get());
+    }
+
+    /// Changes what one conversation holds back, in requests and bytes; says whether all of it is within the limits.
+    pub(super) fn reckon_held(&self, before: (u64, u64), after: (u64, u64)) -> Result<(), &'static str> {
+        let requests = self.held_requests.get().saturating_sub(before.0) + after.0;
+        let bytes = self.held_bytes.get().saturating_sub(before.1) + after.1;
+        self.held_requests.set(requests);
+        self.held_bytes.set(bytes);
+        self.stats.set(Gauge::HeldBytes, bytes);
+        match after {
+            (0, _) => Ok(()),
+            _ if requests > self.limits.hold.requests => Err("requests"),
+            _ if bytes > self.limits.hold.bytes => Err("bytes"),
+            _ => Ok(()),
+        }
+    }
+
+    /// A held conversation goes on after `time`.
+    pub(super) fn end_hold(&self, time: Duration) {
+        let stall = self.stall.get();
+        self.stall.set(Stall { longest: stall.longest.max(time), sessions: stall.sessions + 1 });
+        self.held.set(self.held.get().saturating_sub(1));
+        self.stats.set(Gauge::HeldSessions, self.held.get());
+        if self.held.get() == 0 {
+            let stall = self.stall.take();
+            self.hint(News::Resumed { worker: self.index, longest: stall.longest, held: stall.sessions });
+        }
+    }
+
+    // ---- leaving ----
+
+    /// A conversation was closed by a drain: at a quiet moment, or `cut` at the deadline.
+    pub(super) fn drained(&self, cut: bool) {
+        let (closed, cuts) = self.tally.get();
+        self.tally.set(if cut { (closed, cuts + 1) } else { (closed + 1, cuts) });
+    }
+
+    /// Spreads the conversations over the drain's time, the longest idle ones first.
+    fn assign_departures(&self) {
+        let Some(drain) = self.orders().drain else { return };
+        let seats = self.seats.borrow();
+        let mut staying: Vec<&Rc<Seat>> = seats.iter().flatten().filter(|seat| seat.leave_at.get().is_none()).collect();
+        staying.sort_by_key(|seat| seat.last_heard.get());
+        let count = u32::try_from(staying.len()).unwrap_or(u32::MAX).max(1);
+        for (place, seat) in (0_u32..).zip(staying) {
+            seat.leave_at.set(Some(drain.began + drain.spread * place / count));
+        }
+    }
+
+    // ---- orders ----
+
+    fn take_orders(&self, orders: Orders, now: Duration) {
+        let may_send = orders.primary.is_some() && orders.hold.is_none_or(|hold| hold.until <= now);
+        self.holding_since.set(if may_send { None } else { self.holding_since.get().or(Some(now)) });
+        self.pool.follow(orders.primary);
+        *self.orders.borrow_mut() = orders;
+        self.version.set(self.version.get() + 1);
+        self.assign_departures();
+        self.check_quiet();
+        self.wake_all();
+    }
+
+    /// The orders with what has run out by itself taken away, if something has.
+    fn lapse(&self, now: Duration) -> Option<Orders> {
+        let orders = self.orders();
+        let over = orders.hold.is_some_and(|hold| hold.until <= now);
+        over.then(|| Orders { hold: None, ..orders.clone() })
+    }
+
+    fn next_lapse(&self) -> Duration {
+        let hour = Duration::from_secs(3600);
+        self.orders().hold.map_or_else(|| clock::now() + hour, |hold| hold.until)
+    }
+}
+
+impl Seat {
+    /// The task to wake when orders change.
+    pub(super) fn remember(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+}
+
+/// Runs until the sockets' sender is gone and the last conversation has ended.
+async fn run(
+    worker: Rc<Worker>,
+    tls: Arc<ServerSide>,
+    mut orders: watch::Receiver<Orders>,
+    mut sockets: mpsc::Receiver<std::net::TcpStream>,
+) {
+    let mut conversations = JoinSet::new();
+    let mut pools = JoinSet::new();
+    for node in worker.pool.nodes() {
+        pools.spawn_local(pool::keep_warm(Rc::clone(&worker), node));
+    }
+    let mut open = true;
+    while open || !conversations.is_empty() {
+        let lapse = clock::instant(worker.next_lapse());
+        tokio::select! {
+            changed = orders.changed() => match changed {
+                Ok(()) => { let new = orders.borrow_and_update().clone(); worker.take_orders(new, clock::now()); }
+                // The owner is gone: the process ends.
+                Err(_) => return,
+            },
+            socket = sockets.recv(), if open => match socket {
+                Some(socket) => {
+                    conversations.spawn_local(downstream::converse(Rc::clone(&worker), Arc::clone(&tls), socket));
+                }
+                None => open = false,
+            },
+            Some(_ended) = conversations.join_next() => {}
+            () = tokio::time::sleep_until(lapse) => {
+                if let Some(orders) = worker.lapse(clock::now()) {
+                    worker.take_orders(orders, clock::now());
+                }
+            }
+        }
+    }
+    let (closed, cut) = worker.tally.get();
+    let _owner_gone = worker.news.send(News::Drained { worker: worker.index, closed, cut }).await;
+}

@@ -1,0 +1,232 @@
+//! What a client sent becomes entries of the pipeline.
+//!
+//! Complete commands are classified by the command table and appended; inline commands are re-encoded, so that what
+//! was checked is what is sent; blank lines and empty arrays vanish as they do in Redis; a command larger than the
+//! re-send budget begins to stream. Nothing is sent here.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::args::args;
+use crate::protocol::command::{Class, Command, Connection, Subscription, Transaction, lookup};
+use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span};
+use crate::protocol::{encode, inline};
+
+use super::pipeline::Entry;
+use super::{Kind, Phase, Session, WINDOW};
+
+/// Bytes of a streamed command that may wait for the upstream.
+const STREAM_BACKLOG: usize = 64 * 1024;
+
+impl Session {
+    /// Takes what the client sent; returns how much of `input` was used. What is left must be offered again, before
+    /// anything newer, once something was sent or answered. Appends to `out` what the client gets at once.
+    pub fn handle_input(&mut self, input: &[u8], out: &mut BytesMut) -> usize {
+        let mut used = 0;
+        while used < input.len() && self.may_take() {
+            let rest = input.get(used..).unwrap_or_default();
+            let (count, framed) = match self.framer.scan(rest) {
+                Ok(step) => step,
+                Err(error) => {
+                    self.malformed(&error);
+                    used = input.len();
+                    break;
+                }
+            };
+            used += count;
+            self.take(rest.get(..count).unwrap_or_default(), framed);
+        }
+        self.deliver(out);
+        used
+    }
+
+    /// The client's next bytes have a place.
+    pub fn may_take(&self) -> bool {
+        if self.closing {
+            return false;
+        }
+        match self.phase {
+            Phase::Raw => self.raw.len() < STREAM_BACKLOG,
+            _ if self.stream.arriving() => self.stream.backlog() < STREAM_BACKLOG,
+            _ => {
+                let kept = self.pipeline.len() - self.pipeline.delivered_bytes();
+                let room = self.pipeline.undelivered() < WINDOW && kept < self.settings.resend_bytes;
+                !self.stream.open() && !self.transaction.raw_ahead && (room || self.may_stream())
+            }
+        }
+    }
+
+    /// One step of the framer.
+    fn take(&mut self, bytes: &[u8], framed: Framed) {
+        if self.stream.arriving() {
+            self.stream.append(bytes, framed != Framed::More);
+            return;
+        }
+        if self.raw_passing {
+            self.raw_passing = framed == Framed::More;
+            return self.raw.extend_from_slice(bytes);
+        }
+        self.pipeline.append(bytes);
+        match framed {
+            Framed::More if matches!(self.phase, Phase::Raw) => self.pass_raw(),
+            Framed::More => {
+                if self.may_stream() {
+                    self.begin_stream();
+                }
+            }
+            Framed::Nothing => self.pipeline.drop_unfinished(),
+            Framed::Command(shape) => self.admit(shape),
+            Framed::Inline => self.admit_inline(),
+        }
+    }
+
+    fn admit_inline(&mut self) {
+        let line = self.pipeline.take_unfinished();
+        let words = match inline::split(line.strip_suffix(b"\n").unwrap_or(&line)) {
+            Ok(words) if words.is_empty() => return,
+            Ok(words) => words,
+            Err(error) => return self.malformed(&error),
+        };
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let mut encoded = BytesMut::new();
+        encode::command(&mut encoded, &words);
+        self.pipeline.append(&encoded);
+        let mut framer = RequestFramer::new(self.settings.limits);
+        match framer.scan(&encoded) {
+            Ok((_, Framed::Command(shape))) => self.admit(shape),
+            _ => self.pipeline.drop_unfinished(),
+        }
+        encoded.fill(0);
+    }
+
+    fn admit(&mut self, shape: Shape) {
+        let command = self.pipeline.unfinished();
+        let found = classify(command, shape.name, shape.second);
+        let class = found.map_or(Class::Admin, |found| found.class);
+        if forbidden(class, command, &self.settings.reserved_channel) {
+            self.pipeline.drop_unfinished();
+            return self.answer_ourselves(class, Bytes::from_static(RESERVED));
+        }
+        if matches!(self.phase, Phase::Raw) {
+            let command = self.pipeline.take_unfinished();
+            self.raw.extend_from_slice(&command);
+            return;
+        }
+        self.tally.command(Kind::of(found.map(|found| found.class), found.is_some_and(|found| found.blocks.is_some())));
+        if let Some(answer) = self.transaction.admit(class, self.state.resp3()) {
+            self.pipeline.drop_unfinished();
+            return self.answer_ourselves(class, answer);
+        }
+        self.pipeline.push(Entry {
+            len: 0,
+            class,
+            blocks: found.is_some_and(|found| found.blocks.is_some()),
+            in_transaction: self.transaction.queueing(class),
+            streamed: false,
+            answer: None,
+        });
+    }
+
+    fn answer_ourselves(&mut self, class: Class, answer: Bytes) {
+        let queued = self.transaction.queueing(class);
+        self.tally.authored += u64::from(answer.first() == Some(&b'-'));
+        self.pipeline.push(Entry {
+            len: 0,
+            class: Class::Admin,
+            blocks: false,
+            in_transaction: queued,
+            streamed: false,
+            answer: Some(answer),
+        });
+    }
+
+    /// The client is told what is wrong, after everything it is owed, and the conversation ends: as in Redis.
+    fn malformed(&mut self, error: &ProtocolError) {
+        self.pipeline.drop_unfinished();
+        self.tally.malformed += 1;
+        self.closing = true;
+        let mut text = BytesMut::new();
+        encode::error(&mut text, &error.reply());
+        self.answer_ourselves(Class::Admin, text.freeze());
+    }
+
+    // ---- streaming ----
+
+    /// A large command of a raw session goes through while it arrives, once it is clear that it may.
+    fn pass_raw(&mut self) {
+        let command = self.pipeline.unfinished();
+        if command.len() < self.settings.resend_bytes {
+            return;
+        }
+        let (name, second) = (self.framer.name(), self.framer.second());
+        let class = name.and_then(|name| classify(command, name, second)).map(|found| found.class);
+        let channel = second.is_some_and(|second| word(command, second) == self.settings.reserved_channel);
+        if name.is_none() || channel || matches!(class, Some(Class::Subscription(_))) {
+            return self.malformed(&ProtocolError::BulkLength);
+        }
+        let bytes = self.pipeline.take_unfinished();
+        self.raw.extend_from_slice(&bytes);
+        self.raw_passing = true;
+    }
+
+    /// The unfinished command is over the budget, and everything before it has been sent.
+    fn may_stream(&self) -> bool {
+        let large = self.pipeline.unfinished().len() >= self.settings.resend_bytes;
+        large && matches!(self.phase, Phase::Open) && self.pipeline.waiting() == 0 && !self.pipeline.mid_command()
+    }
+
+    fn begin_stream(&mut self) {
+        let command = self.pipeline.unfinished();
+        let class = match self.framer.name() {
+            Some(name) => classify(command, name, self.framer.second()).map_or(Class::Admin, |found| found.class),
+            None => Class::Admin,
+        };
+        let bytes = self.pipeline.take_unfinished();
+        self.tally.command(Kind::of(Some(class), false));
+        self.transaction.streamed();
+        self.pipeline.push(Entry {
+            len: 0,
+            class,
+            blocks: false,
+            in_transaction: self.transaction.queueing(class),
+            streamed: true,
+            answer: None,
+        });
+        self.stream.begin(bytes);
+    }
+}
+
+/// The table's entry for a command, its sub-command's where it has some.
+fn classify(command: &[u8], name: Span, second: Option<Span>) -> Option<&'static Command> {
+    let found = lookup(word(command, name))?;
+    if found.subs.is_empty() {
+        return Some(found);
+    }
+    Some(second.and_then(|second| found.sub(word(command, second))).unwrap_or(found))
+}
+
+fn word(command: &[u8], span: Span) -> &[u8] {
+    span.of(command).unwrap_or_default()
+}
+
+/// Clients neither publish nor subscribe on the pair's channel.
+fn forbidden(class: Class, command: &[u8], channel: &[u8]) -> bool {
+    let mut words = args(command).skip(1);
+    match class {
+        Class::Publish => words.next() == Some(channel),
+        Class::Subscription(Subscription::Subscribe | Subscription::SSubscribe) => words.any(|word| word == channel),
+        _ => false,
+    }
+}
+
+/// After this command replies are not one for one.
+pub(super) fn goes_raw(class: Class) -> bool {
+    matches!(class, Class::Subscription(_) | Class::Raw | Class::Connection(Connection::Reply))
+}
+
+/// These end MULTI's queueing, for better or worse.
+pub(super) fn ends_transaction(class: Class) -> bool {
+    let ended = matches!(class, Class::Transaction(Transaction::Exec | Transaction::Discard));
+    ended || matches!(class, Class::Connection(Connection::Reset))
+}
+
+const RESERVED: &[u8] = b"-NOPERM this channel is reserved for the proxies of the pair\r\n";

@@ -1,0 +1,93 @@
+//! Another upstream: what is sent again, what is unknown, and how a hold ends.
+//!
+//! Invariant: a command that may have run is never sent again, and every command gets exactly one reply.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::command::{Class, Transaction};
+use crate::protocol::encode;
+use crate::protocol::refusal::Refusal;
+
+use super::transaction::settle_unknown_exec;
+use super::{Phase, Session};
+
+impl Session {
+    /// The upstream is gone, or given up. What it did with commands that were sent and not answered is not known,
+    /// unless it had said that it does not run them.
+    pub fn detach(&mut self, out: &mut BytesMut) {
+        let unblocked = matches!(self.phase, Phase::Refused(Refusal::Unblocked));
+        let refused = self.refusing();
+        if matches!(self.phase, Phase::Raw) || self.assembly.half_delivered() {
+            (self.closing, self.lost) = (true, true);
+        }
+        self.assembly.reset();
+        self.raw.clear();
+        if !matches!(self.phase, Phase::Detached) {
+            self.lose_stream();
+            let mut unknown = 0;
+            for entry in self.pipeline.in_flight_mut().filter(|entry| entry.answer.is_none()) {
+                if !unblocked && !entry.may_repeat() {
+                    entry.answer = Some(Bytes::from_static(UNKNOWN));
+                    unknown += 1;
+                }
+            }
+            self.tally.unknown += unknown;
+            if unknown > 0 && settle_unknown_exec(self.pipeline.in_flight_mut()) {
+                self.pipeline.release_delivered();
+            }
+            self.lose_transaction();
+            if self.state.tracking() {
+                out.extend_from_slice(if self.state.resp3() { FLUSH_ALL } else { b"" });
+            }
+        }
+        self.phase = Phase::Detached;
+        let again = self.pipeline.rewind();
+        let resent = if refused { &mut self.tally.resent_refused } else { &mut self.tally.resent_lost };
+        *resent += again;
+        self.deliver(out);
+    }
+
+    /// A large command was under way: what of it has arrived is gone.
+    fn lose_stream(&mut self) {
+        if !self.stream.lose() {
+            return;
+        }
+        for entry in self.pipeline.waiting_mut().filter(|entry| entry.streamed && entry.answer.is_none()) {
+            entry.answer = Some(Bytes::from_static(TOO_LARGE));
+        }
+        self.pipeline.skip_answered();
+    }
+
+    /// A hold has reached a limit: everything that waits is answered with `text` (an error without its dash), and was
+    /// not executed.
+    pub fn expire(&mut self, text: &str, out: &mut BytesMut) -> u64 {
+        if self.pipeline.mid_command() || self.refusing() {
+            self.detach(out);
+        }
+        let mut answer = BytesMut::new();
+        encode::error(&mut answer, text);
+        let answer = answer.freeze();
+        let mut count = 0;
+        let mut ended = false;
+        for entry in self.pipeline.waiting_mut().filter(|entry| entry.answer.is_none()) {
+            entry.answer = Some(answer.clone());
+            ended |= matches!(entry.class, Class::Transaction(Transaction::Exec));
+            count += 1;
+        }
+        self.pipeline.skip_answered();
+        self.tally.authored += count;
+        if ended {
+            // EXEC failed without having been sent: the transaction is over for the client, and so it is for us.
+            self.pipeline.release_delivered();
+        }
+        self.deliver(out);
+        count
+    }
+}
+
+const UNKNOWN: &[u8] =
+    b"-OUTCOMEUNKNOWN the primary was lost before it replied; the command may or may not have been executed\r\n";
+const TOO_LARGE: &[u8] =
+    b"-LOADING the primary was lost while this command arrived, and it was too large to be kept; it was not executed\r\n";
+/// Everything that the client has cached under CLIENT TRACKING is void.
+const FLUSH_ALL: &[u8] = b">2\r\n$10\r\ninvalidate\r\n_\r\n";

@@ -1,0 +1,339 @@
+//! What one client has asked and not yet been answered, in order, with the bytes it takes to ask again.
+//!
+//! ```text
+//!  entries   | delivered | answered | sent      | waiting      |
+//!  bytes     |================================= framed ========|.. unfinished ..|
+//!                                    ^ cursor: handed to the upstream up to here
+//! ```
+//!
+//! `delivered` entries are kept only inside an open transaction, so that it can be replayed; outside of one the front
+//! entry is always the oldest unanswered command. `answered` entries have their reply but must wait for an earlier
+//! one. Sending again is moving the cursor back; nothing is copied.
+//!
+//! Invariant: `delivered, answered <= sent <= entries.len()` and `cursor <= framed <= bytes.len()`, where `framed` is
+//! the sum of all entries' lengths. An entry that carries an answer is never sent (again).
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::protocol::command::{Class, Transaction};
+
+/// One command of the client.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Bytes in the pipeline's buffer; 0 for what is never sent from there (answered by us, or streamed through).
+    pub len: usize,
+    /// What the command table says of it.
+    pub class: Class,
+    /// It can block (BLPOP …): what is in flight behind it says nothing about the server being busy.
+    pub blocks: bool,
+    /// It was sent inside MULTI: it is queued, not run; sending it again does no harm.
+    pub in_transaction: bool,
+    /// It was passed through without being kept: it cannot be sent again.
+    pub streamed: bool,
+    /// The reply, when it is known before its turn.
+    pub answer: Option<Bytes>,
+}
+
+impl Entry {
+    /// Sending it twice has the effect of sending it once.
+    pub(super) fn may_repeat(&self) -> bool {
+        let harmless = match self.class {
+            Class::Connection(_) => true,
+            Class::Transaction(kind) => kind != Transaction::Exec,
+            class => class.may_repeat(),
+        };
+        !self.streamed && (self.in_transaction || harmless)
+    }
+}
+
+/// See the module's picture.
+#[derive(Debug, Default)]
+pub(super) struct Pipeline {
+    bytes: BytesMut,
+    entries: VecDeque<Entry>,
+    delivered: usize,
+    delivered_end: usize,
+    answered: usize,
+    sent: usize,
+    sent_end: usize,
+    cursor: usize,
+    framed: usize,
+    /// Waiting entries that carry an answer: the bytes to send are not one piece then.
+    holes: usize,
+}
+
+impl Pipeline {
+    /// Commands not yet delivered, sent or not.
+    pub(super) fn undelivered(&self) -> usize {
+        self.entries.len() - self.delivered
+    }
+
+    /// Commands sent and not answered.
+    pub(super) fn in_flight(&self) -> usize {
+        self.sent.saturating_sub(self.answered)
+    }
+
+    /// Commands that wait to be sent.
+    pub(super) fn waiting(&self) -> usize {
+        self.entries.len() - self.sent
+    }
+
+    /// Everything kept, in bytes, the unfinished command included.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes of complete commands that wait to be sent.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.framed - self.cursor.min(self.framed)
+    }
+
+    /// Part of a command has been handed to the upstream, and not its end.
+    pub(super) fn mid_command(&self) -> bool {
+        self.cursor > self.sent_end
+    }
+
+    // ---- what the client adds ----
+
+    /// Appends bytes of the command under way.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The bytes after the last complete command.
+    pub(super) fn unfinished(&self) -> &[u8] {
+        self.bytes.get(self.framed..).unwrap_or_default()
+    }
+
+    /// Forgets the bytes after the last complete command.
+    pub(super) fn drop_unfinished(&mut self) {
+        self.bytes.truncate(self.framed);
+    }
+
+    /// Takes the bytes after the last complete command out.
+    pub(super) fn take_unfinished(&mut self) -> BytesMut {
+        self.bytes.split_off(self.framed)
+    }
+
+    /// The unfinished bytes are now a command; its length is filled in here.
+    pub(super) fn push(&mut self, mut entry: Entry) {
+        entry.len = self.bytes.len() - self.framed;
+        self.framed = self.bytes.len();
+        self.holes += usize::from(entry.answer.is_some());
+        self.entries.push_back(entry);
+        self.settle();
+    }
+
+    // ---- what goes to the upstream ----
+
+    /// The next bytes for the upstream; empty when there are none.
+    pub(super) fn to_send(&self) -> &[u8] {
+        let end = if self.holes == 0 { self.framed } else { self.run_end() };
+        self.bytes.get(self.cursor..end).unwrap_or_default()
+    }
+
+    /// The rest of a command that was begun; empty when none was.
+    pub(super) fn to_finish(&self) -> &[u8] {
+        if !self.mid_command() {
+            return &[];
+        }
+        let end = self.sent_end + self.entries.get(self.sent).map_or(0, |entry| entry.len);
+        self.bytes.get(self.cursor..end).unwrap_or_default()
+    }
+
+    fn run_end(&self) -> usize {
+        let waiting = self.entries.iter().skip(self.sent);
+        self.sent_end + waiting.take_while(|entry| entry.answer.is_none()).map(|entry| entry.len).sum::<usize>()
+    }
+
+    /// The upstream took `count` of [`Pipeline::to_send`]; says how many commands that completed.
+    pub(super) fn advance(&mut self, count: usize) -> usize {
+        let before = self.sent;
+        self.cursor += count;
+        while let Some(entry) = self.entries.get(self.sent) {
+            if entry.answer.is_some() || self.sent_end + entry.len > self.cursor || entry.len == 0 {
+                break;
+            }
+            self.sent_end += entry.len;
+            self.sent += 1;
+        }
+        let completed = self.sent - before;
+        self.settle();
+        completed
+    }
+
+    /// The streamed command at the end has been handed over outside of the buffer.
+    pub(super) fn streamed_sent(&mut self) {
+        if self.entries.get(self.sent).is_some_and(|entry| entry.streamed) {
+            self.sent += 1;
+            self.settle();
+        }
+    }
+
+    /// Skips what needs no sending, and no reply from the upstream.
+    fn settle(&mut self) {
+        while self.cursor == self.sent_end {
+            match self.entries.get(self.sent) {
+                Some(entry) if entry.answer.is_some() => {
+                    self.sent_end += entry.len;
+                    self.cursor += entry.len;
+                    self.sent += 1;
+                    self.holes -= 1;
+                }
+                _ => break,
+            }
+        }
+        while self.answered < self.sent && self.entries.get(self.answered).is_some_and(|e| e.answer.is_some()) {
+            self.answered += 1;
+        }
+    }
+
+    // ---- what comes back ----
+
+    /// The command whose reply comes next, and whether that reply is its client's first (not a replay's).
+    pub(super) fn expecting(&self) -> Option<(&Entry, Turn)> {
+        if self.answered >= self.sent {
+            return None;
+        }
+        let turn = match self.answered.cmp(&self.delivered) {
+            std::cmp::Ordering::Less => Turn::Replayed,
+            std::cmp::Ordering::Equal => Turn::Next,
+            std::cmp::Ordering::Greater => Turn::Early,
+        };
+        self.entries.get(self.answered).map(|entry| (entry, turn))
+    }
+
+    /// The reply of [`Pipeline::expecting`] is dealt with: it was discarded, or is kept as the entry's answer.
+    pub(super) fn set_aside(&mut self, answer: Option<Bytes>) {
+        if let Some(entry) = self.entries.get_mut(self.answered) {
+            entry.answer = answer;
+            self.answered += 1;
+            self.settle();
+        }
+    }
+
+    /// The reply of [`Pipeline::expecting`], whose turn was [`Turn::Next`], has gone to the client.
+    pub(super) fn answered_in_turn(&mut self) {
+        self.answered += 1;
+        self.settle();
+    }
+
+    /// The oldest undelivered command, its bytes, and its answer if that is known.
+    pub(super) fn front(&self) -> Option<(&Entry, &[u8])> {
+        let entry = self.entries.get(self.delivered)?;
+        Some((entry, self.bytes.get(self.delivered_end..self.delivered_end + entry.len).unwrap_or_default()))
+    }
+
+    /// The front's answer, when it may be delivered now.
+    pub(super) fn take_front_answer(&mut self) -> Option<Bytes> {
+        if self.delivered >= self.answered {
+            return None;
+        }
+        self.entries.get_mut(self.delivered)?.answer.take()
+    }
+
+    /// The front has been delivered. `keep`: it belongs to an open transaction; `wipe`: its bytes are a secret.
+    pub(super) fn deliver_front(&mut self, keep: bool, wipe: bool) {
+        let Some(entry) = self.entries.get(self.delivered) else { return };
+        let (start, end) = (self.delivered_end, self.delivered_end + entry.len);
+        if wipe && let Some(secret) = self.bytes.get_mut(start..end) {
+            secret.fill(0);
+        }
+        if keep && start == end {
+            // Nothing of it could be sent again; a replay must not wait for its reply.
+            self.entries.remove(self.delivered);
+            self.answered -= 1;
+            self.sent -= 1;
+            return;
+        }
+        self.delivered += 1;
+        self.delivered_end = end;
+        if !keep {
+            self.release_delivered();
+        }
+    }
+
+    /// Drops what was kept for a transaction.
+    pub(super) fn release_delivered(&mut self) {
+        let (count, bytes) = (std::mem::take(&mut self.delivered), std::mem::take(&mut self.delivered_end));
+        self.entries.drain(..count);
+        self.bytes.advance(bytes);
+        self.answered = self.answered.saturating_sub(count);
+        self.sent = self.sent.saturating_sub(count);
+        self.sent_end = self.sent_end.saturating_sub(bytes);
+        self.cursor = self.cursor.saturating_sub(bytes);
+        self.framed -= bytes;
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT_CAPACITY {
+            self.bytes = BytesMut::new();
+        }
+    }
+
+    // ---- another upstream ----
+
+    /// Everything without an answer is to be sent again, from its first byte; says how many commands that are.
+    pub(super) fn rewind(&mut self) -> u64 {
+        let again = self.entries.range(..self.sent).filter(|entry| entry.answer.is_none()).count();
+        (self.answered, self.sent, self.sent_end, self.cursor) = (0, 0, 0, 0);
+        self.holes = self.entries.iter().filter(|entry| entry.answer.is_some()).count();
+        self.settle();
+        u64::try_from(again).unwrap_or(u64::MAX)
+    }
+
+    /// The commands that are sent and unanswered, newest last.
+    pub(super) fn in_flight_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
+        let (from, to) = (self.answered.min(self.sent), self.sent);
+        self.entries.range_mut(from..to)
+    }
+
+    /// The commands that wait to be sent.
+    pub(super) fn waiting_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
+        self.entries.range_mut(self.sent..)
+    }
+
+    /// Call after answers were given to waiting commands: they are skipped from now on.
+    pub(super) fn skip_answered(&mut self) {
+        self.holes = self.entries.iter().skip(self.sent).filter(|entry| entry.answer.is_some()).count();
+        self.settle();
+    }
+
+    /// All commands that the client has no reply of, oldest first.
+    pub(super) fn undelivered_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
+        self.entries.range_mut(self.delivered..)
+    }
+
+    /// The kept commands of an open transaction, with their bytes.
+    pub(super) fn delivered(&self) -> impl Iterator<Item = (&Entry, &[u8])> {
+        let mut at = 0;
+        self.entries.range(..self.delivered).map(move |entry| {
+            let start = at;
+            at += entry.len;
+            (entry, self.bytes.get(start..at).unwrap_or_default())
+        })
+    }
+
+    /// Bytes kept for an open transaction.
+    pub(super) fn delivered_bytes(&self) -> usize {
+        self.delivered_end
+    }
+
+    /// The oldest command in flight can block.
+    pub(super) fn blocked(&self) -> bool {
+        self.in_flight() > 0 && self.entries.get(self.answered).is_some_and(|entry| entry.blocks)
+    }
+}
+
+/// An idle session gives its buffer back when it is larger than this.
+const KEPT_CAPACITY: usize = 4096;
+
+/// Where a reply stands relative to what the client has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The client already has it: this is a transaction being replayed.
+    Replayed,
+    /// The client waits for exactly this one.
+    Next,
+    /// An earlier command of the client is still without a reply.
+    Early,
+}

@@ -1,0 +1,190 @@
+//! What a client has set on its connection, so that another upstream can be brought into the same state.
+//!
+//! A command counts once the server has accepted it. AUTH is replayed first and alone: some servers give no reply to a
+//! failing AUTH that stands later in a batch. Secrets are cleared on drop.
+//!
+//! It does not hold subscriptions or transactions, and does not know to whom the preamble goes.
+
+use bytes::BytesMut;
+use zeroize::Zeroizing;
+
+use crate::protocol::args::args;
+use crate::protocol::command::Connection;
+use crate::protocol::encode;
+
+/// The replayable state of one connection.
+#[derive(Default)]
+pub(super) struct ConnectionState {
+    protocol: Option<u8>,
+    /// AUTH with its arguments, encoded.
+    auth: Option<Zeroizing<Vec<u8>>>,
+    database: u64,
+    name: Option<Vec<u8>>,
+    library: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Switches whose last accepted form is replayed as it was: tracking, no-evict, no-touch, readonly.
+    switches: Vec<(Connection, Vec<u8>)>,
+}
+
+/// Commands that bring a fresh upstream into a client's state.
+#[derive(Default)]
+pub(super) struct Preamble {
+    /// Sent alone; one reply. Empty when the client never authenticated.
+    pub first: Zeroizing<Vec<u8>>,
+    /// Sent after that; with this many replies.
+    pub rest: BytesMut,
+    /// Replies that `rest` will have.
+    pub replies: usize,
+    /// The first so many of them must not be errors: without them the client would be somewhere else.
+    pub essential: usize,
+}
+
+impl ConnectionState {
+    /// RESP3 was agreed on.
+    pub(super) fn resp3(&self) -> bool {
+        self.protocol == Some(3)
+    }
+
+    /// CLIENT TRACKING is on.
+    pub(super) fn tracking(&self) -> bool {
+        self.switches.iter().any(|(kind, _)| *kind == Connection::Tracking)
+    }
+
+    /// The server accepted `command`.
+    pub(super) fn accepted(&mut self, kind: Connection, command: &[u8]) {
+        let mut words = args(command);
+        match kind {
+            Connection::Auth => self.auth = Some(Zeroizing::new(command.to_vec())),
+            Connection::Hello => self.hello(words.skip(1)),
+            Connection::Select => {
+                let number = words.nth(1).and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
+                self.database = number.unwrap_or(self.database);
+            }
+            Connection::SetName => self.name = words.nth(2).map(<[u8]>::to_vec),
+            Connection::SetInfo => {
+                if let (Some(key), Some(value)) = (words.nth(2), words.next()) {
+                    let key = key.to_ascii_lowercase();
+                    self.library.retain(|(known, _)| *known != key);
+                    self.library.push((key, value.to_vec()));
+                }
+            }
+            Connection::Reset => {
+                let library = std::mem::take(&mut self.library);
+                *self = Self { library, ..Self::default() };
+            }
+            Connection::Tracking | Connection::NoEvict | Connection::NoTouch | Connection::ReadOnly => {
+                let on = kind == Connection::ReadOnly || words.nth(2).is_some_and(|word| word.eq_ignore_ascii_case(b"on"));
+                self.switches.retain(|(known, _)| *known != kind);
+                if on {
+                    self.switches.push((kind, command.to_vec()));
+                }
+            }
+            Connection::ReadWrite => self.switches.retain(|(known, _)| *known != Connection::ReadOnly),
+            _ => {}
+        }
+    }
+
+    /// HELLO [protover [AUTH user secret] [SETNAME name]]; the server has already accepted it.
+    fn hello<'a>(&mut self, mut words: impl Iterator<Item = &'a [u8]>) {
+        match words.next() {
+            Some(b"2") => self.protocol = Some(2),
+            Some(b"3") => self.protocol = Some(3),
+            _ => return,
+        }
+        while let Some(word) = words.next() {
+            if word.eq_ignore_ascii_case(b"auth") {
+                if let (Some(user), Some(secret)) = (words.next(), words.next()) {
+                    let mut encoded = BytesMut::new();
+                    encode::command(&mut encoded, &[b"AUTH", user, secret]);
+                    self.auth = Some(Zeroizing::new(encoded.to_vec()));
+                    encoded.fill(0);
+                }
+            } else if word.eq_ignore_ascii_case(b"setname") {
+                self.name = words.next().map(<[u8]>::to_vec);
+            }
+        }
+    }
+
+    /// What a fresh upstream must be told.
+    pub(super) fn preamble(&self) -> Preamble {
+        let mut preamble = Preamble::default();
+        if let Some(auth) = &self.auth {
+            preamble.first = auth.clone();
+        }
+        let mut add = |words: &[&[u8]]| {
+            encode::command(&mut preamble.rest, words);
+            preamble.replies += 1;
+        };
+        if let Some(protocol) = self.protocol {
+            add(&[b"HELLO", protocol.to_string().as_bytes()]);
+        }
+        if self.database != 0 {
+            add(&[b"SELECT", self.database.to_string().as_bytes()]);
+        }
+        let essential = usize::from(self.protocol.is_some()) + usize::from(self.database != 0);
+        if let Some(name) = &self.name {
+            add(&[b"CLIENT", b"SETNAME", name]);
+        }
+        for (key, value) in &self.library {
+            add(&[b"CLIENT", b"SETINFO", key, value]);
+        }
+        for (_, command) in &self.switches {
+            preamble.rest.extend_from_slice(command);
+            preamble.replies += 1;
+        }
+        preamble.essential = essential;
+        preamble
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(words: &[&str]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        encode::command(&mut out, &words);
+        out.to_vec()
+    }
+
+    fn text(bytes: &[u8]) -> Vec<String> {
+        let joined = String::from_utf8_lossy(bytes).into_owned();
+        joined.split("\r\n").filter(|word| !word.starts_with(['*', '$']) && !word.is_empty()).map(Into::into).collect()
+    }
+
+    #[test]
+    fn everything_that_was_accepted_is_replayed_with_auth_first_and_alone() {
+        let mut state = ConnectionState::default();
+        let hello = command(&["HELLO", "3", "AUTH", "u", "p", "SETNAME", "app"]);
+        state.accepted(Connection::Hello, &hello);
+        state.accepted(Connection::Select, &command(&["SELECT", "2"]));
+        state.accepted(Connection::SetInfo, &command(&["CLIENT", "SETINFO", "LIB-NAME", "x"]));
+        state.accepted(Connection::SetInfo, &command(&["CLIENT", "SETINFO", "lib-name", "y"]));
+        state.accepted(Connection::Tracking, &command(&["CLIENT", "TRACKING", "ON", "NOLOOP"]));
+        let preamble = state.preamble();
+        assert_eq!(text(&preamble.first), ["AUTH", "u", "p"]);
+        let words = text(&preamble.rest).join(" ");
+        let expected = "HELLO 3 SELECT 2 CLIENT SETNAME app CLIENT SETINFO lib-name y CLIENT TRACKING ON NOLOOP";
+        assert_eq!((words.as_str(), preamble.replies), (expected, 5));
+    }
+
+    #[test]
+    fn reset_forgets_all_but_the_library() {
+        let mut state = ConnectionState::default();
+        state.accepted(Connection::Auth, &command(&["AUTH", "secret"]));
+        state.accepted(Connection::Select, &command(&["SELECT", "7"]));
+        state.accepted(Connection::SetInfo, &command(&["CLIENT", "SETINFO", "LIB-VER", "1"]));
+        state.accepted(Connection::Reset, &command(&["RESET"]));
+        let preamble = state.preamble();
+        assert!(preamble.first.is_empty());
+        assert_eq!(text(&preamble.rest).join(" "), "CLIENT SETINFO lib-ver 1");
+    }
+
+    #[test]
+    fn a_switch_that_was_turned_off_again_is_not_replayed() {
+        let mut state = ConnectionState::default();
+        state.accepted(Connection::NoEvict, &command(&["CLIENT", "NO-EVICT", "ON"]));
+        state.accepted(Connection::NoEvict, &command(&["CLIENT", "NO-EVICT", "off"]));
+        assert_eq!(state.preamble().replies, 0);
+    }
+}

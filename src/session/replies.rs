@@ -1,0 +1,221 @@
+//! What the upstream said finds its command, in order.
+//!
+//! A reply that can go to the client goes at once, in pieces if it is large. Error replies are looked at whole: one
+//! that means "not executed, I am not primary" is kept from the client and turns the session to [`Phase::Refused`].
+//! From then on replies of harmless commands are thrown away (they are asked again, so that a client always reads its
+//! own writes), and replies of commands that did run are kept for their turn (so that nothing runs twice).
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::command::Class;
+use crate::protocol::refusal::{Refusal, refusal};
+
+use super::admission::goes_raw;
+use super::pipeline::Turn;
+use super::{Phase, Session};
+
+/// A reply is delivered in pieces only when it is larger than this: until then the loss of its upstream leaves the
+/// client with nothing half said.
+const WHOLE: usize = 64 * 1024;
+
+/// The reply that is arriving.
+#[derive(Default)]
+pub(super) struct Assembly {
+    mode: Mode,
+    partial: BytesMut,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Whole,
+    /// Its beginning has gone to the client.
+    Passing,
+    /// Nobody will see it.
+    Dropping,
+}
+
+impl Assembly {
+    /// The client has seen the beginning of a reply, and not its end.
+    pub(super) fn half_delivered(&self) -> bool {
+        self.mode == Mode::Passing
+    }
+
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Session {
+    /// A piece of what the upstream sent: all of a reply or push, or (`last` is false) a part of one.
+    pub fn handle_reply(&mut self, piece: &[u8], push: bool, last: bool, out: &mut BytesMut) {
+        if push {
+            out.extend_from_slice(piece);
+            if last && let Some((entry, Turn::Next)) = self.pipeline.expecting() && subscribes(entry.class) {
+                self.go_raw();
+            }
+            return;
+        }
+        if self.assembly.mode == Mode::Whole && (!last || !self.assembly.partial.is_empty()) {
+            return self.assemble(piece, last, out);
+        }
+        match self.assembly.mode {
+            Mode::Whole => self.complete(piece, out),
+            Mode::Passing => {
+                out.extend_from_slice(piece);
+                if last {
+                    self.assembly.reset();
+                    self.delivered_directly(b"$");
+                }
+            }
+            Mode::Dropping => {
+                if last {
+                    self.assembly.reset();
+                    self.pipeline.set_aside(None);
+                }
+            }
+        }
+        if last {
+            self.deliver(out);
+            self.enter_raw();
+        }
+    }
+
+    fn assemble(&mut self, piece: &[u8], last: bool, out: &mut BytesMut) {
+        self.assembly.partial.extend_from_slice(piece);
+        if last {
+            let whole = std::mem::take(&mut self.assembly.partial);
+            self.complete(&whole, out);
+            self.deliver(out);
+            self.enter_raw();
+        } else if self.assembly.partial.len() > WHOLE && self.assembly.partial.first() != Some(&b'-') {
+            match self.pipeline.expecting() {
+                Some((entry, _)) if self.refusing() && entry.may_repeat() => self.assembly.mode = Mode::Dropping,
+                Some((_, Turn::Next)) if matches!(self.phase, Phase::Open) => self.assembly.mode = Mode::Passing,
+                _ => return,
+            }
+            let begun = std::mem::take(&mut self.assembly.partial);
+            if self.assembly.half_delivered() {
+                out.extend_from_slice(&begun);
+            }
+        }
+    }
+
+    /// A whole reply.
+    fn complete(&mut self, reply: &[u8], out: &mut BytesMut) {
+        if matches!(self.phase, Phase::Greeting(_)) {
+            return self.greeted(reply);
+        }
+        let failed = reply.first() == Some(&b'-');
+        let Some((entry, turn)) = self.pipeline.expecting() else {
+            // Nobody asked: the upstream ends the conversation with a word (limits, protocol errors).
+            out.extend_from_slice(reply);
+            self.closing = true;
+            return;
+        };
+        if failed && let Some(why) = refusal(reply) {
+            if !entry.streamed {
+                return self.refuse(why);
+            }
+            self.phase = Phase::Refused(why);
+            return self.pipeline.set_aside(Some(Bytes::from_static(TOO_LARGE)));
+        }
+        match (&self.phase, turn) {
+            (Phase::Refused(_), _) => {
+                let aborted = failed && matches!(entry.class, Class::Transaction(_));
+                let again = entry.may_repeat() || aborted;
+                let kept = (!again).then(|| Bytes::copy_from_slice(reply));
+                self.pipeline.set_aside(kept);
+            }
+            (_, Turn::Replayed) => self.pipeline.set_aside(None),
+            (_, Turn::Early) => self.pipeline.set_aside(Some(Bytes::copy_from_slice(reply))),
+            (_, Turn::Next) => {
+                out.extend_from_slice(reply);
+                if !failed && subscribes(entry.class) {
+                    return self.go_raw();
+                }
+                self.tally.errors += u64::from(failed);
+                self.delivered_directly(reply);
+            }
+        }
+    }
+
+    fn refuse(&mut self, why: Refusal) {
+        self.tally.refused += 1;
+        if !matches!(self.phase, Phase::Refused(_)) {
+            self.phase = Phase::Refused(why);
+        }
+        self.pipeline.set_aside(None);
+    }
+
+    /// The client has the front's reply (which began with `head`): its entry goes.
+    fn delivered_directly(&mut self, head: &[u8]) {
+        self.pipeline.answered_in_turn();
+        self.let_go(head);
+    }
+
+    /// Delivers answers whose turn has come.
+    pub(super) fn deliver(&mut self, out: &mut BytesMut) {
+        while let Some(answer) = self.pipeline.take_front_answer() {
+            out.extend_from_slice(&answer);
+            self.let_go(&answer);
+        }
+    }
+
+    fn let_go(&mut self, head: &[u8]) {
+        let failed = head.first() == Some(&b'-');
+        let Some((entry, bytes)) = self.pipeline.front() else { return };
+        let (class, queued) = (entry.class, entry.in_transaction);
+        let connection = if let Class::Connection(kind) = class { Some(kind) } else { None };
+        if let Some(kind) = connection.filter(|_| !failed && !queued) {
+            self.state.accepted(kind, bytes);
+            self.closing |= kind == crate::protocol::command::Connection::Quit;
+        }
+        if goes_raw(class) {
+            self.transaction.raw_ahead = false;
+        }
+        let keep = match class {
+            // The hot path: nothing of a transaction anywhere near.
+            Class::Read | Class::Write if !self.transaction.open() => false,
+            _ => self.follow_transaction(class, queued, head),
+        };
+        self.pipeline.deliver_front(keep, connection.is_some());
+    }
+
+    /// A reply to the replay of the client's connection state.
+    fn greeted(&mut self, reply: &[u8]) {
+        let failed = reply.first() == Some(&b'-');
+        let Phase::Greeting(greeting) = &mut self.phase else { return };
+        let fatal = if greeting.authenticating {
+            (greeting.authenticating, greeting.sent) = (false, 0);
+            failed
+        } else {
+            greeting.replies += 1;
+            failed && greeting.replies <= greeting.preamble.essential
+        };
+        if fatal {
+            return self.turned_away(reply);
+        }
+        if !greeting.authenticating && greeting.replies == greeting.preamble.replies {
+            self.phase = Phase::Open;
+        }
+    }
+
+    /// The upstream does not accept the client's state: the client is told in the server's words, and let go.
+    fn turned_away(&mut self, reply: &[u8]) {
+        let reply = Bytes::copy_from_slice(reply);
+        for entry in self.pipeline.undelivered_mut().filter(|entry| entry.answer.is_none()) {
+            entry.answer = Some(reply.clone());
+        }
+        self.pipeline.skip_answered();
+        self.closing = true;
+    }
+}
+
+/// The first reply or push of these opens a stream of messages.
+fn subscribes(class: Class) -> bool {
+    matches!(class, Class::Subscription(_) | Class::Raw)
+}
+
+const TOO_LARGE: &[u8] =
+    b"-LOADING the primary changed and this command was too large to be sent again; it was not executed\r\n";

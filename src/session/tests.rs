@@ -1,0 +1,296 @@
+//! A session told byte by byte what happens to it; stories a client would tell.
+
+use super::*;
+use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
+
+struct Story {
+    session: Session,
+    framer: ReplyFramer,
+    out: BytesMut,
+}
+
+const READONLY: &str = "-READONLY You can't write against a read only replica.\r\n";
+const UNBLOCKED: &str =
+    "-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n";
+const ABORTED: &str =
+    "-EXECABORT Transaction discarded because of: READONLY You can't write against a read only replica.\r\n";
+
+impl Story {
+    fn new() -> Self {
+        let settings =
+            Settings { limits: Limits::default(), resend_bytes: 4096, reserved_channel: b"__changeover__".to_vec() };
+        let framer = ReplyFramer::new(ReplyLimits::default());
+        Self { session: Session::new(Rc::new(settings)), framer, out: BytesMut::new() }
+    }
+
+    fn attached() -> Self {
+        let mut story = Self::new();
+        story.session.attach();
+        story
+    }
+
+    /// The client says something; inline, one command a line.
+    fn client(&mut self, bytes: &str) -> &mut Self {
+        let used = self.session.handle_input(bytes.as_bytes(), &mut self.out);
+        assert_eq!(used, bytes.len(), "the session takes all of {bytes:?}");
+        self
+    }
+
+    /// Everything the session has for its upstream, as lines.
+    fn upstream_gets(&mut self, expected: &str) -> &mut Self {
+        let mut got = Vec::new();
+        loop {
+            let bytes = self.session.to_send(false).to_vec();
+            if bytes.is_empty() {
+                break;
+            }
+            self.session.sent(bytes.len());
+            got.extend(bytes);
+        }
+        assert_eq!(plain(&got), expected);
+        self
+    }
+
+    fn upstream(&mut self, bytes: &str) -> &mut Self {
+        let mut rest = bytes.as_bytes();
+        while !rest.is_empty() {
+            let (used, end) = self.framer.scan(rest).unwrap();
+            self.session.handle_reply(&rest[..used], self.framer.is_push(), end != ReplyEnd::More, &mut self.out);
+            rest = &rest[used..];
+        }
+        self
+    }
+
+    fn client_gets(&mut self, expected: &str) -> &mut Self {
+        assert_eq!(String::from_utf8_lossy(&self.out.split()), expected);
+        self
+    }
+
+    fn another_upstream(&mut self) -> &mut Self {
+        self.session.detach(&mut self.out);
+        self.framer = ReplyFramer::new(ReplyLimits::default());
+        self.session.attach();
+        self
+    }
+}
+
+/// `*2 $3 GET $1 a` as `GET a|`.
+fn plain(bytes: &[u8]) -> String {
+    let mut framer = RequestFramer::new(Limits::default());
+    let (mut rest, mut text) = (bytes, String::new());
+    while !rest.is_empty() {
+        let (used, _) = framer.scan(rest).unwrap();
+        let words: Vec<_> = crate::protocol::args::args(&rest[..used]).map(String::from_utf8_lossy).collect();
+        text += &words.join(" ");
+        text += "|";
+        rest = &rest[used..];
+    }
+    text
+}
+
+#[test]
+fn commands_go_up_and_replies_come_down_in_order() {
+    let mut story = Story::attached();
+    story.client("SET a 1\r\nGET a\r\n\r\n").upstream_gets("SET a 1|GET a|");
+    story.upstream("+OK\r\n$1\r\n1\r\n").client_gets("+OK\r\n$1\r\n1\r\n");
+    assert!(story.session.quiet());
+}
+
+#[test]
+fn a_refused_write_and_all_that_followed_it_is_sent_again_to_the_next_primary() {
+    let mut story = Story::attached();
+    story.client("GET a\r\nSET a 1\r\nGET a\r\nINCR n\r\n").upstream_gets("GET a|SET a 1|GET a|INCR n|");
+    story.upstream("$1\r\n0\r\n").upstream(READONLY).client_gets("$1\r\n0\r\n");
+    assert!(story.session.refused().is_none(), "two replies are still to come");
+    story.upstream("$1\r\n0\r\n").upstream(READONLY).client_gets("");
+    assert!(story.session.refused().is_some());
+    story.another_upstream().upstream_gets("SET a 1|GET a|INCR n|");
+    story.upstream("+OK\r\n$1\r\n1\r\n:1\r\n").client_gets("+OK\r\n$1\r\n1\r\n:1\r\n");
+}
+
+#[test]
+fn what_ran_although_an_earlier_command_was_refused_is_not_run_twice() {
+    let mut story = Story::attached();
+    // The node refused the first write, became primary again, and ran the second.
+    story.client("SET a 1\r\nINCR n\r\nSET b 2\r\n").upstream_gets("SET a 1|INCR n|SET b 2|");
+    story.upstream(READONLY).upstream(":1\r\n").upstream(READONLY).client_gets("");
+    story.another_upstream().upstream_gets("SET a 1|SET b 2|");
+    story.upstream("+OK\r\n").client_gets("+OK\r\n:1\r\n").upstream("+OK\r\n").client_gets("+OK\r\n");
+}
+
+#[test]
+fn an_unknown_outcome_is_said_once_and_reads_are_asked_again() {
+    let mut story = Story::attached();
+    story.client("GET a\r\nINCR n\r\nGET n\r\n").upstream_gets("GET a|INCR n|GET n|");
+    story.another_upstream().client_gets("").upstream_gets("GET a|GET n|");
+    story.upstream("$1\r\n0\r\n");
+    let unknown = String::from_utf8_lossy(&story.out.split()).into_owned();
+    assert!(unknown.starts_with("$1\r\n0\r\n-OUTCOMEUNKNOWN "), "{unknown}");
+    story.upstream("$1\r\n1\r\n").client_gets("$1\r\n1\r\n");
+    assert_eq!(story.session.take_tally().unknown, 1);
+}
+
+#[test]
+fn what_was_not_sent_or_only_in_part_has_not_run() {
+    let mut story = Story::attached();
+    story.client("INCR n\r\nINCR m\r\n");
+    story.session.sent(5);
+    story.another_upstream().upstream_gets("INCR n|INCR m|").upstream(":1\r\n:1\r\n").client_gets(":1\r\n:1\r\n");
+}
+
+#[test]
+fn a_blocked_command_that_was_unblocked_by_demotion_is_issued_again_and_so_is_what_waited_behind_it() {
+    let mut story = Story::attached();
+    story.client("BLPOP q 0\r\nINCR n\r\n").upstream_gets("BLPOP q 0|INCR n|");
+    assert!(story.session.blocked());
+    story.upstream(UNBLOCKED).another_upstream().client_gets("").upstream_gets("BLPOP q 0|INCR n|");
+    story.upstream("*2\r\n$1\r\nq\r\n$1\r\nx\r\n:1\r\n").client_gets("*2\r\n$1\r\nq\r\n$1\r\nx\r\n:1\r\n");
+}
+
+#[test]
+fn an_open_transaction_is_replayed_without_the_client_noticing() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|");
+    story.upstream("+OK\r\n+QUEUED\r\n").client_gets("+OK\r\n+QUEUED\r\n");
+    story.another_upstream().client("SET b 2\r\nEXEC\r\n").upstream_gets("MULTI|SET a 1|SET b 2|EXEC|");
+    story.upstream("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n+OK\r\n").client_gets("+QUEUED\r\n*2\r\n+OK\r\n+OK\r\n");
+    assert!(story.session.quiet());
+    story.client("GET a\r\n").upstream_gets("GET a|").upstream("$1\r\n1\r\n").client_gets("$1\r\n1\r\n");
+}
+
+#[test]
+fn an_exec_refused_by_demotion_runs_on_the_next_primary() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nSET a 1\r\nEXEC\r\n").upstream_gets("MULTI|SET a 1|EXEC|");
+    story.upstream("+OK\r\n+QUEUED\r\n").upstream(ABORTED).client_gets("+OK\r\n+QUEUED\r\n");
+    story.another_upstream().upstream_gets("MULTI|SET a 1|EXEC|");
+    story.upstream("+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n").client_gets("*1\r\n+OK\r\n");
+}
+
+#[test]
+fn a_write_refused_while_queueing_takes_its_transaction_along() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nSET a 1\r\nEXEC\r\n").upstream_gets("MULTI|SET a 1|EXEC|");
+    story.upstream("+OK\r\n").upstream(READONLY).upstream("-EXECABORT Transaction discarded because of previous errors.\r\n");
+    story.client_gets("+OK\r\n").another_upstream().upstream_gets("MULTI|SET a 1|EXEC|");
+    story.upstream("+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n").client_gets("+QUEUED\r\n*1\r\n+OK\r\n");
+}
+
+#[test]
+fn a_lost_watch_fails_exec_with_the_null_that_means_try_again() {
+    for (before, answered, after) in [
+        ("WATCH a\r\n", "+OK\r\n", "MULTI\r\nSET a 1\r\nEXEC\r\n"),
+        ("WATCH a\r\nMULTI\r\n", "+OK\r\n+OK\r\n", "SET a 1\r\nEXEC\r\n"),
+        ("WATCH a\r\nMULTI\r\nSET a 1\r\n", "+OK\r\n+OK\r\n+QUEUED\r\n", "EXEC\r\n"),
+    ] {
+        let mut story = Story::attached();
+        story.client(before);
+        let sent = story.session.to_send(false).len();
+        story.session.sent(sent);
+        story.upstream(answered).client_gets(answered);
+        story.another_upstream().client(after).upstream_gets("");
+        let all = format!("{answered}{}", String::from_utf8_lossy(&story.out));
+        assert_eq!(all, "+OK\r\n+OK\r\n+QUEUED\r\n*-1\r\n");
+        story.out.clear();
+        story.client("GET a\r\n").upstream_gets("GET a|").upstream("$1\r\n0\r\n").client_gets("$1\r\n0\r\n");
+        assert!(story.session.quiet());
+    }
+}
+
+#[test]
+fn an_exec_of_unknown_outcome_ends_its_transaction() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nINCR n\r\nEXEC\r\nGET n\r\n").upstream_gets("MULTI|INCR n|EXEC|GET n|");
+    story.upstream("+OK\r\n").client_gets("+OK\r\n").another_upstream().upstream_gets("GET n|");
+    let out = String::from_utf8_lossy(&story.out.split()).into_owned();
+    assert!(out.starts_with("+QUEUED\r\n-OUTCOMEUNKNOWN "), "{out}");
+    story.upstream("$1\r\n1\r\n").client_gets("$1\r\n1\r\n");
+    assert!(story.session.quiet());
+}
+
+#[test]
+fn connection_state_comes_before_everything_else_and_auth_comes_alone() {
+    let mut story = Story::attached();
+    story.client("AUTH u p\r\nSELECT 3\r\n").upstream_gets("AUTH u p|SELECT 3|").upstream("+OK\r\n+OK\r\n");
+    story.client_gets("+OK\r\n+OK\r\n").client("GET a\r\n").another_upstream();
+    let mut story = story;
+    story.upstream_gets("AUTH u p|").upstream("+OK\r\n").upstream_gets("SELECT 3|").upstream("+OK\r\n");
+    story.upstream_gets("GET a|").upstream("$-1\r\n").client_gets("$-1\r\n");
+}
+
+#[test]
+fn a_failed_auth_changes_nothing() {
+    let mut story = Story::attached();
+    story.client("AUTH u wrong\r\n").upstream_gets("AUTH u wrong|").upstream("-WRONGPASS x\r\n");
+    story.client_gets("-WRONGPASS x\r\n").client("PING\r\n").another_upstream().upstream_gets("PING|");
+}
+
+#[test]
+fn a_command_over_the_budget_streams_and_one_that_is_lost_says_so() {
+    let large = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000\r\n{}\r\n", "x".repeat(9000));
+    let mut story = Story::attached();
+    story.client(&large[..5000]);
+    assert!(!story.session.to_send(false).is_empty(), "it leaves before it has arrived");
+    let taken = story.session.to_send(false).len();
+    story.session.sent(taken);
+    story.client(&large[5000..]);
+    let taken = story.session.to_send(false).len();
+    story.session.sent(taken);
+    story.upstream("+OK\r\n").client_gets("+OK\r\n");
+
+    story.client(&large[..5000]).another_upstream();
+    assert!(story.out.starts_with(b"-LOADING "));
+    story.out.clear();
+    story.client(&large[5000..]).client("GET a\r\n").upstream_gets("GET a|");
+}
+
+#[test]
+fn the_pairs_channel_is_reserved() {
+    let mut story = Story::attached();
+    story.client("PUBLISH __changeover__ x\r\nSUBSCRIBE a __changeover__\r\nGET a\r\n").upstream_gets("GET a|");
+    let out = String::from_utf8_lossy(&story.out.split()).into_owned();
+    assert_eq!(out.matches("-NOPERM ").count(), 2, "{out}");
+}
+
+#[test]
+fn a_subscription_turns_the_session_into_a_pipe_and_its_loss_ends_it() {
+    let mut story = Story::attached();
+    story.client("GET a\r\nSUBSCRIBE c\r\n").upstream_gets("GET a|SUBSCRIBE c|");
+    story.upstream("$-1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
+    assert!(story.session.is_raw());
+    story.client("UNSUBSCRIBE c\r\n").upstream_gets("UNSUBSCRIBE c|");
+    story.another_upstream();
+    assert!(story.session.finished() && story.session.lost());
+}
+
+#[test]
+fn a_hold_that_expires_answers_everything_that_waits() {
+    let mut story = Story::new();
+    story.client("GET a\r\nSET a 1\r\n");
+    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 2);
+    story.client_gets("-LOADING no primary\r\n-LOADING no primary\r\n");
+    story.session.attach();
+    story.client("GET a\r\n").upstream_gets("GET a|");
+}
+
+#[test]
+fn garbage_is_answered_after_everything_owed_and_ends_the_conversation() {
+    let mut story = Story::attached();
+    story.client("GET a\r\n*1\r\n:5\r\n").upstream_gets("GET a|").client_gets("");
+    assert!(!story.session.finished());
+    story.upstream("$-1\r\n");
+    assert!(story.out.starts_with(b"$-1\r\n-ERR Protocol error"), "{:?}", story.out);
+    assert!(story.session.finished());
+}
+
+#[test]
+fn an_ordered_hold_finishes_what_was_begun_and_nothing_more() {
+    let mut story = Story::attached();
+    story.client("INCR n\r\nINCR m\r\n");
+    story.session.sent(5);
+    assert_eq!(plain(&[b"*2\r\n$", story.session.to_send(true)].concat()), "INCR n|");
+    let rest = story.session.to_send(true).len();
+    story.session.sent(rest);
+    assert!(story.session.to_send(true).is_empty());
+    assert_eq!(story.session.in_flight(), 1);
+}

@@ -1,0 +1,202 @@
+//! MULTI and WATCH across a change.
+//!
+//! An open transaction is kept in the pipeline and replayed: to the new primary it is as if the client had just begun.
+//! WATCH cannot be replayed, since nobody watched while the roles changed; so the transaction is declared dead: its
+//! commands are answered `+QUEUED` by us and EXEC is answered the null that means "a watched key changed", upon which
+//! clients start over by contract. A transaction that is too large to keep dies with `-EXECABORT`.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::command::{Class, Transaction};
+use crate::protocol::encode;
+
+use super::Session;
+use super::admission::{ends_transaction, goes_raw};
+use super::pipeline::Entry;
+
+/// Where the client stands, as taken (`queueing`) and as answered (`open`, `watching`).
+#[derive(Default)]
+pub(super) struct TransactionState {
+    /// The newest command taken stands between MULTI and EXEC.
+    queueing: bool,
+    /// MULTI was answered; EXEC was not.
+    open: bool,
+    /// WATCH was answered.
+    watching: bool,
+    /// Watched keys were lost with their upstream: the next EXEC fails.
+    watch_lost: bool,
+    /// The transaction can end only with this answer to EXEC.
+    dead: Option<Death>,
+    /// Part of the open transaction could not be kept.
+    unrepeatable: bool,
+    /// The newest command taken makes replies not one for one: nothing is taken behind it until it is answered.
+    pub(super) raw_ahead: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Death {
+    WatchLost,
+    TooLarge,
+}
+
+impl TransactionState {
+    pub(super) fn open(&self) -> bool {
+        self.open || self.queueing
+    }
+
+    pub(super) fn watching(&self) -> bool {
+        self.watching
+    }
+
+    /// A command of this class, just taken, would be queued by the server.
+    pub(super) fn queueing(&self, class: Class) -> bool {
+        self.queueing && !ends_transaction(class) && !matches!(class, Class::Transaction(Transaction::Multi))
+    }
+
+    /// Follows what the client sends; an answer means that the server is not asked.
+    pub(super) fn admit(&mut self, class: Class, resp3: bool) -> Option<Bytes> {
+        self.raw_ahead = goes_raw(class);
+        let answer = match class {
+            Class::Transaction(Transaction::Multi) if self.watch_lost && !self.queueing => {
+                self.dead = Some(Death::WatchLost);
+                Some(OK)
+            }
+            Class::Transaction(Transaction::Exec) => self.dead.map(|death| death.exec(resp3)),
+            Class::Transaction(Transaction::Discard) => self.dead.map(|_| OK),
+            Class::Transaction(Transaction::Unwatch) if !self.queueing => {
+                self.watch_lost = false;
+                None
+            }
+            _ if self.queueing && !ends_transaction(class) => self.dead.map(|_| QUEUED),
+            _ => None,
+        };
+        if matches!(class, Class::Transaction(Transaction::Multi)) {
+            self.queueing = true;
+        } else if ends_transaction(class) {
+            self.queueing = false;
+            if self.dead.take().is_some() {
+                self.watch_lost = false;
+            }
+        }
+        answer
+    }
+
+    /// A command that is not kept was taken.
+    pub(super) fn streamed(&mut self) {
+        self.unrepeatable |= self.queueing;
+    }
+}
+
+impl Death {
+    fn exec(self, resp3: bool) -> Bytes {
+        let mut out = BytesMut::new();
+        match self {
+            Self::WatchLost if resp3 => encode::null(&mut out, true),
+            Self::WatchLost => encode::null_array(&mut out, false),
+            Self::TooLarge => encode::error(&mut out, TOO_LARGE),
+        }
+        out.freeze()
+    }
+}
+
+impl Session {
+    /// A command was answered with something that begins with `head`; called before its entry is let go. Returns
+    /// whether the entry must be kept for a replay.
+    pub(super) fn follow_transaction(&mut self, class: Class, in_transaction: bool, head: &[u8]) -> bool {
+        let failed = head.first() == Some(&b'-');
+        let state = &mut self.transaction;
+        match class {
+            Class::Transaction(Transaction::Multi) if !failed && !in_transaction => state.open = true,
+            Class::Transaction(Transaction::Watch) if !failed && !in_transaction => state.watching = true,
+            Class::Transaction(Transaction::Unwatch) if !in_transaction => state.watching = false,
+            _ if ends_transaction(class) && state.open && head.starts_with(b"-ERR") => {}
+            _ if ends_transaction(class) => {
+                if state.open && !failed && head != b"*-1\r\n" && head != b"_\r\n" {
+                    self.accept_queued();
+                }
+                let state = &mut self.transaction;
+                (state.open, state.watching, state.watch_lost, state.unrepeatable) = (false, false, false, false);
+                return false;
+            }
+            _ => {}
+        }
+        if self.transaction.open && self.pipeline.delivered_bytes() > self.settings.resend_bytes {
+            self.transaction.unrepeatable = true;
+        }
+        self.transaction.open && !self.transaction.unrepeatable
+    }
+
+    /// EXEC ran: what it did to the connection counts now.
+    fn accept_queued(&mut self) {
+        let Self { pipeline, state, .. } = self;
+        for (entry, bytes) in pipeline.delivered() {
+            if let Class::Connection(kind) = entry.class {
+                state.accepted(kind, bytes);
+            }
+        }
+    }
+
+    /// The upstream is gone: decides what becomes of WATCH and of an open transaction.
+    pub(super) fn lose_transaction(&mut self) {
+        let state = &mut self.transaction;
+        state.watch_lost |= std::mem::take(&mut state.watching);
+        let death = if state.unrepeatable && state.open {
+            Death::TooLarge
+        } else if state.watch_lost {
+            Death::WatchLost
+        } else {
+            return;
+        };
+        let mut inside = state.open;
+        if state.open {
+            state.open = false;
+            self.pipeline.release_delivered();
+        }
+        self.tally.watch_failed += u64::from(death == Death::WatchLost && inside);
+        let resp3 = self.state.resp3();
+        let mut ended = false;
+        for entry in self.pipeline.undelivered_mut().filter(|entry| entry.answer.is_none()) {
+            match (entry.class, inside) {
+                (Class::Transaction(Transaction::Multi), false) => (inside, entry.answer) = (true, Some(OK)),
+                (Class::Transaction(Transaction::Unwatch), false) => ended = true,
+                (Class::Transaction(Transaction::Exec), true) => {
+                    (ended, entry.answer) = (true, Some(death.exec(resp3)));
+                }
+                (Class::Transaction(Transaction::Discard), true) => (ended, entry.answer) = (true, Some(OK)),
+                (_, true) => entry.answer = Some(QUEUED),
+                (_, false) => {}
+            }
+            if ended {
+                break;
+            }
+        }
+        let state = &mut self.transaction;
+        if ended {
+            (state.watch_lost, state.unrepeatable) = (false, false);
+        } else if inside {
+            state.dead = Some(death);
+        }
+    }
+}
+
+/// EXEC has an unknown outcome: the commands of its transaction that are still unanswered were queued or ran with it.
+pub(super) fn settle_unknown_exec<'a>(in_flight: impl DoubleEndedIterator<Item = &'a mut Entry>) -> bool {
+    let mut unknown = false;
+    let mut inside = false;
+    for entry in in_flight.rev() {
+        match entry.class {
+            Class::Transaction(Transaction::Exec) if entry.answer.is_some() => (unknown, inside) = (true, true),
+            Class::Transaction(Transaction::Multi) if inside => {
+                inside = false;
+                entry.answer = Some(OK);
+            }
+            _ if inside && entry.in_transaction => entry.answer = Some(QUEUED),
+            _ => {}
+        }
+    }
+    unknown && inside
+}
+
+const OK: Bytes = Bytes::from_static(b"+OK\r\n");
+const QUEUED: Bytes = Bytes::from_static(b"+QUEUED\r\n");
+const TOO_LARGE: &str = "EXECABORT Transaction discarded because of: the primary changed, and the transaction was too large to be sent again";
