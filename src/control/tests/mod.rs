@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use super::channel::{Kind, Message};
-use crate::io::admin::{AdminRequest, ChangeKind, Outcome, SwitchoverOrder, ViewState};
+use crate::io::admin::{AdminRequest, ChangeKind, Outcome, Progress, SwitchoverOrder, ViewState};
 use crate::io::clock;
 use support::{PATIENCE, Pair, Process, two, until};
 
@@ -96,6 +96,22 @@ async fn when_the_coordinator_dies_the_others_let_go_at_the_deadline() {
     until("a is missed", async || b.status().peers.iter().all(|peer| peer.age_ms > 3500)).await;
     let report = b.switchover(SwitchoverOrder { timeout_ms: Some(1000), dry_run: true, ..to("b") }).await;
     assert_eq!((report.outcome, report.peers.len()), (Outcome::DryRun, 0), "{report:#?}");
+}
+
+#[tokio::test]
+async fn when_the_coordinator_dies_after_the_hand_over_began_the_others_follow_the_nodes() {
+    let pair = Pair::start().await;
+    let (a, b) = two(&pair, Some(Duration::from_millis(150))).await;
+    let (progress, mut lines) = tokio::sync::mpsc::channel(64);
+    a.admin.requests.send(AdminRequest::Switchover { order: to("b"), progress }).await.unwrap();
+    while !matches!(lines.recv().await.unwrap(), Progress::Gate(_)) {}
+    // The replica cannot acknowledge: the hand-over has to wait for it.
+    pair.signal(1, "-STOP");
+    until("FAILOVER waits", async || pair.failover_state(0).await == "waiting-for-sync").await;
+    a.task.abort();
+    pair.signal(1, "-CONT");
+    let status = b.until("b, released", |s| s.view.primary.as_deref() == Some("b") && s.hold.is_none()).await;
+    assert_eq!(status.last_changes[0].kind, ChangeKind::Announced, "{status:#?}");
 }
 
 #[tokio::test]

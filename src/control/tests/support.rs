@@ -97,9 +97,17 @@ impl Pair {
         link.command(&[b"WAIT", b"1", b"1000"], deadline).await
     }
 
-    pub(super) async fn role(&self, node: usize) -> String {
+    async fn field(&self, node: usize, name: &str) -> String {
         let info = self.info(node).await;
-        info.lines().find_map(|line| line.strip_prefix("role:")).unwrap().to_owned()
+        info.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned()
+    }
+
+    pub(super) async fn role(&self, node: usize) -> String {
+        self.field(node, "role:").await
+    }
+
+    pub(super) async fn failover_state(&self, node: usize) -> String {
+        self.field(node, "master_failover_state:").await
     }
 
     pub(super) fn signal(&self, node: usize, signal: &str) {
