@@ -205,6 +205,28 @@ async fn a_restarted_process_does_not_believe_an_empty_old_primary() {
 }
 
 #[tokio::test]
+async fn a_disk_that_takes_nothing_and_a_memory_that_is_damaged_do_not_stop_serving() {
+    let pair = Pair::start().await;
+    let state = support::config(&pair, "a").state_dir;
+    // No directory can be made where a file is; unlike permissions, this holds for root as well.
+    std::fs::write(&state, "in the way").unwrap();
+    let a = Process::start(&pair, "a", AT_ONCE);
+    a.serves("a").await;
+    drain(a).await;
+    std::fs::remove_file(&state).unwrap();
+    let again = Process::start(&pair, "a", AT_ONCE);
+    again.serves("a").await;
+    drain(again).await;
+    let file = std::fs::read_dir(&state).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&file, "{}").unwrap();
+    let third = Process::start(&pair, "a", AT_ONCE);
+    third.serves("a").await;
+    drain(third).await;
+    let names: Vec<_> = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "the damaged text is kept aside: {names:?}");
+}
+
+#[tokio::test]
 async fn a_drain_ends_the_process_and_says_farewell() {
     let pair = Pair::start().await;
     let (a, b) = two(&pair, AT_ONCE).await;
