@@ -5,7 +5,9 @@ mod support;
 use std::time::Duration;
 
 use super::channel::{Kind, Message};
+use crate::config::Secret;
 use crate::io::admin::{AdminRequest, ChangeKind, Outcome, Progress, SwitchoverOrder, ViewState};
+use crate::io::client::{Login, Reply};
 use crate::io::clock;
 use support::{PATIENCE, Pair, Process, two, until};
 
@@ -43,6 +45,43 @@ async fn an_announced_switchover_holds_every_process_and_switches_in_millisecond
     let back = b.switchover(SwitchoverOrder::default()).await;
     assert_eq!(back.outcome, Outcome::Switched, "{back:#?}");
     a.serves("a").await;
+}
+
+/// What our own user needs, and nothing more.
+const PERMISSIONS: &[&str] = &[
+    "resetkeys",
+    "resetchannels",
+    "-@all",
+    "+info",
+    "+ping",
+    "+wait",
+    "+publish",
+    "+subscribe",
+    "+failover",
+    "+replconf",
+    "+config|get",
+    "&__changeover__",
+];
+
+#[tokio::test]
+async fn a_user_with_few_permissions_is_enough() {
+    let mut pair = Pair::start().await;
+    for node in [0, 1] {
+        pair.command(node, &[&["ACL", "SETUSER", "changeover", "on", ">secret"], PERMISSIONS].concat()).await;
+    }
+    let password = Secret::new(b"secret".to_vec());
+    pair.login = Some(Login { user: Some("changeover".to_owned()), password });
+    let (a, b) = two(&pair, AT_ONCE).await;
+    let report = a.switchover(to("b")).await;
+    assert_eq!(report.outcome, Outcome::Switched, "{report:#?}");
+    let unchecked: Vec<_> = report.gates.iter().filter(|gate| gate.detail.contains("not permitted")).collect();
+    assert!(unchecked.is_empty(), "{unchecked:?}");
+    b.serves("b").await;
+    pair.in_sync(0).await;
+    // Nothing was refused on the way: the log of each node says so.
+    for node in [0, 1] {
+        assert_eq!(pair.command(node, &["ACL", "LOG"]).await, Reply::Array(Vec::new()));
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::config::{self, Admin, ClientLimits, Config, DrainTimes, HoldLimits, P
 use crate::control::plane::Plane;
 use crate::control::{inbox, spawn};
 use crate::io::admin::{AdminHandle, AdminRequest, Progress, Status, SwitchoverOrder, SwitchoverReport};
-use crate::io::client::{Link, LinkError, Reply, Target};
+use crate::io::client::{Link, LinkError, Login, Reply, Target};
 use crate::io::clock;
 use crate::io::orders::{News, Orders};
 use crate::metrics::worker::WorkerStats;
@@ -26,6 +26,8 @@ pub(super) struct Pair {
     dir: tempfile::TempDir,
     ports: [u16; 2],
     children: [Option<Child>; 2],
+    /// Whom control planes log in as.
+    pub(super) login: Option<Login>,
 }
 
 impl Pair {
@@ -33,7 +35,7 @@ impl Pair {
         // Both are held while they are looked for, so that they differ.
         let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = free.map(|listener| listener.local_addr().unwrap().port());
-        let mut pair = Self { dir: tempfile::tempdir().unwrap(), ports, children: [None, None] };
+        let mut pair = Self { dir: tempfile::tempdir().unwrap(), ports, children: [None, None], login: None };
         pair.spawn(0, &[]).await;
         let follow = format!("127.0.0.1 {}", ports[0]);
         pair.spawn(1, &["--replicaof", &follow]).await;
@@ -182,7 +184,8 @@ impl Process {
     pub(super) fn start(pair: &Pair, name: &str, quiet: Option<Duration>) -> Self {
         let config = Arc::new(config(pair, name));
         let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
-        let plane = Plane::prepare(&config, &[pair.target(0), pair.target(1)], stats);
+        let targets = [0, 1].map(|node| Target { login: pair.login.clone(), ..pair.target(node) });
+        let plane = Plane::prepare(&config, &targets, stats);
         let (admin, orders) = (plane.admin(), plane.orders());
         let (news, news_rx) = mpsc::channel(inbox::QUEUE);
         for worker in 0..config.workers {
