@@ -170,8 +170,12 @@ impl Session {
 
     /// The unfinished command is over the budget, and everything before it has been sent.
     fn may_stream(&self) -> bool {
-        let large = self.pipeline.unfinished().len() >= self.settings.resend_bytes;
-        large && matches!(self.phase, Phase::Open) && self.pipeline.waiting() == 0 && !self.pipeline.mid_command()
+        self.large_ahead() && matches!(self.phase, Phase::Open) && self.pipeline.waiting() == 0 && !self.pipeline.mid_command()
+    }
+
+    /// The unfinished command is over the budget.
+    pub(super) fn large_ahead(&self) -> bool {
+        !self.is_raw() && self.pipeline.unfinished().len() >= self.settings.resend_bytes
     }
 
     fn begin_stream(&mut self) {

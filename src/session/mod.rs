@@ -173,7 +173,7 @@ impl Session {
 
     /// There is something for an upstream to do.
     pub fn wants_upstream(&self) -> bool {
-        self.pipeline.waiting() > 0 || self.stream.open()
+        self.pipeline.waiting() > 0 || self.stream.open() || self.large_ahead()
     }
 
     /// The node refused, and has said all it had to say: time to [`Session::detach`].
