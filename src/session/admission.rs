@@ -178,6 +178,14 @@ impl Session {
         !self.is_raw() && self.pipeline.unfinished().len() >= self.settings.resend_bytes
     }
 
+    /// The unfinished large command gets this answer; what still arrives of it is dropped.
+    pub(super) fn refuse_large(&mut self, answer: Bytes) {
+        drop(self.pipeline.take_unfinished());
+        self.stream.begin(BytesMut::new());
+        self.stream.lose();
+        self.answer_ourselves(Class::Admin, answer);
+    }
+
     fn begin_stream(&mut self) {
         let command = self.pipeline.unfinished();
         let class = match self.framer.name() {

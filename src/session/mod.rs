@@ -27,9 +27,9 @@ mod preamble;
 mod replies;
 mod stream;
 mod tally;
+mod transaction;
 #[cfg(test)]
 mod tests;
-mod transaction;
 
 use std::rc::Rc;
 
@@ -191,7 +191,12 @@ impl Session {
 
     /// Commands sent and not yet answered, including a large one on its way.
     pub fn in_flight(&self) -> usize {
-        self.pipeline.in_flight() + usize::from(self.stream.begun() || self.pipeline.mid_command())
+        self.pipeline.in_flight() + usize::from(self.begun())
+    }
+
+    /// Part of a command has been sent, and not its end.
+    pub fn begun(&self) -> bool {
+        self.stream.open() || self.pipeline.mid_command()
     }
 
     /// What is in flight may take as long as the client likes (BLPOP …).

@@ -171,10 +171,7 @@ fn an_exec_refused_by_demotion_runs_on_the_next_primary() {
 fn a_write_refused_while_queueing_takes_its_transaction_along() {
     let mut story = Story::attached();
     story.client("MULTI\r\nSET a 1\r\nEXEC\r\n").upstream_gets("MULTI|SET a 1|EXEC|");
-    story
-        .upstream("+OK\r\n")
-        .upstream(READONLY)
-        .upstream("-EXECABORT Transaction discarded because of previous errors.\r\n");
+    story.upstream("+OK\r\n").upstream(READONLY).upstream("-EXECABORT Transaction discarded because of previous errors.\r\n");
     story.client_gets("+OK\r\n").another_upstream().upstream_gets("MULTI|SET a 1|EXEC|");
     story.upstream("+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n").client_gets("+QUEUED\r\n*1\r\n+OK\r\n");
 }
@@ -285,6 +282,19 @@ fn a_hold_that_expires_answers_everything_that_waits() {
     story.client_gets("-LOADING no primary\r\n-LOADING no primary\r\n");
     story.session.attach();
     story.client("GET a\r\n").upstream_gets("GET a|");
+}
+
+#[test]
+fn a_hold_that_expires_refuses_a_large_command_that_is_still_arriving() {
+    let mut story = Story::new();
+    let large = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000\r\n{}\r\n", "x".repeat(9000));
+    story.session.handle_input(large[..5000].as_bytes(), &mut story.out);
+    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 1);
+    story.client_gets("-LOADING no primary\r\n");
+    assert!(!story.session.wants_upstream());
+    story.client(&large[5000..]).client("GET a\r\n");
+    story.session.attach();
+    story.upstream_gets("GET a|");
 }
 
 #[test]
