@@ -124,11 +124,18 @@ impl Session {
             self.pipeline.drop_unfinished();
             return self.answer_ourselves(class, answer);
         }
+        let queued = self.transaction.queueing(class);
+        let scan = class == Class::Scan && !queued;
+        if scan {
+            self.unmark_cursor();
+        }
         self.pipeline.push(Entry {
             len: 0,
-            class,
+            // Asked again, a scan begins again: that does no harm.
+            class: if scan { Class::Read } else { class },
             blocks: found.is_some_and(|found| found.blocks.is_some()),
-            in_transaction: self.transaction.queueing(class),
+            in_transaction: queued,
+            scan,
             streamed: false,
             answer: None,
         });
@@ -142,6 +149,7 @@ impl Session {
             class: Class::Admin,
             blocks: false,
             in_transaction: queued,
+            scan: false,
             streamed: false,
             answer: Some(answer),
         });
@@ -212,6 +220,7 @@ impl Session {
             class,
             blocks: false,
             in_transaction: self.transaction.queueing(class),
+            scan: false,
             streamed: true,
             answer: None,
         });
