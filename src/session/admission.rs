@@ -11,6 +11,7 @@ use crate::protocol::command::{Class, Command, Connection, Subscription, Transac
 use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span};
 use crate::protocol::{encode, inline};
 
+use super::blocking::Deadline;
 use super::pipeline::Entry;
 use super::{Home, Kind, Phase, Session, WINDOW};
 
@@ -135,6 +136,7 @@ impl Session {
             class: if scan { Class::Read } else { class },
             blocks: found.is_some_and(|found| found.blocks.is_some()),
             in_transaction: queued,
+            deadline: Deadline::of(found, self.pipeline.unfinished(), self.now).filter(|_| !queued),
             scan,
             streamed: false,
             answer: None,
@@ -149,6 +151,7 @@ impl Session {
             class: Class::Admin,
             blocks: false,
             in_transaction: queued,
+            deadline: None,
             scan: false,
             streamed: false,
             answer: Some(answer),
@@ -220,6 +223,7 @@ impl Session {
             class,
             blocks: false,
             in_transaction: self.transaction.queueing(class),
+            deadline: None,
             scan: false,
             streamed: true,
             answer: None,

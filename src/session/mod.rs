@@ -22,6 +22,7 @@
 
 mod admission;
 mod affinity;
+mod blocking;
 mod change;
 mod greeting;
 mod pipeline;
@@ -35,6 +36,7 @@ mod tests;
 mod transaction;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -85,6 +87,8 @@ pub struct Session {
     raw: BytesMut,
     /// A large command of a raw session is going through.
     raw_passing: bool,
+    /// The time, as last told.
+    now: Duration,
     /// The primary process, and the one that the upstream leads to.
     mark: Option<Mark>,
     upstream_mark: Option<Mark>,
@@ -125,6 +129,7 @@ impl Session {
             phase: Phase::Detached,
             raw: BytesMut::new(),
             raw_passing: false,
+            now: Duration::ZERO,
             mark: None,
             upstream_mark: None,
             closing: false,
@@ -133,11 +138,17 @@ impl Session {
         }
     }
 
+    /// It is `now`; told before anything else of a wake-up.
+    pub fn handle_time(&mut self, now: Duration) {
+        self.now = now;
+    }
+
     // ---- the upstream ----
 
     /// A fresh upstream of the session's own is there: the client's state is replayed on it before anything else.
     pub fn attach(&mut self) {
         self.upstream_mark = self.mark;
+        self.shorten_blocking();
         let mut preamble = self.state.preamble();
         if self.settings.lanes && self.pipeline.waits_for_replicas() && preamble.replies == 0 {
             // WAIT covers what was written before the last command of the same connection.

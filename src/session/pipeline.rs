@@ -19,6 +19,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::protocol::command::{Class, Transaction};
 
+use super::blocking::Deadline;
+
 /// One command of the client.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -30,6 +32,8 @@ pub(super) struct Entry {
     pub blocks: bool,
     /// It was sent inside MULTI: it is queued, not run; sending it again does no harm.
     pub in_transaction: bool,
+    /// It blocks no longer than until then.
+    pub deadline: Option<Deadline>,
     /// It is of the SCAN family: its cursor is marked in the reply, and void on another upstream.
     pub scan: bool,
     /// It was passed through without being kept: it cannot be sent again.
@@ -306,7 +310,7 @@ impl Pipeline {
 
     /// Replaces the bytes of waiting commands by what `change` returns for them.
     pub(super) fn rewrite_waiting(&mut self, mut change: impl FnMut(&Entry, &[u8]) -> Option<BytesMut>) {
-        if !self.entries.range(self.sent..).any(|entry| entry.scan) || self.mid_command() {
+        if !self.entries.range(self.sent..).any(|entry| entry.scan || entry.deadline.is_some()) || self.mid_command() {
             return;
         }
         let tail = self.bytes.split_off(self.sent_end);

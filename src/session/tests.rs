@@ -152,6 +152,23 @@ fn a_blocked_command_that_was_unblocked_by_demotion_is_issued_again_and_so_is_wh
 }
 
 #[test]
+fn a_blocking_command_is_issued_again_with_the_time_that_is_left() {
+    for (command, again) in [
+        ("BLPOP q 5", "BLPOP q 3.000"),
+        ("BLPOP q 0", "BLPOP q 0"),
+        ("BLMPOP 1 1 q LEFT", "BLMPOP 0.001 1 q LEFT"),
+        ("XREAD BLOCK 5000 STREAMS s 0", "XREAD BLOCK 3000 STREAMS s 0"),
+        ("WAIT 1 2500", "WAIT 1 500"),
+    ] {
+        let mut story = Story::attached();
+        story.session.handle_time(Duration::from_secs(10));
+        story.client(&format!("{command}\r\n")).upstream_gets(&format!("{command}|"));
+        story.session.handle_time(Duration::from_secs(12));
+        story.upstream(UNBLOCKED).another_upstream().upstream_gets(&format!("{again}|"));
+    }
+}
+
+#[test]
 fn an_open_transaction_is_replayed_without_the_client_noticing() {
     let mut story = Story::attached();
     story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|");
