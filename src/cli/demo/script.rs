@@ -144,6 +144,7 @@ impl Stage<'_> {
         self.interrupt.sleep(TAIL)?;
         self.pair.rejoin(from)?;
         self.pair.wait_for(from.other(), PATIENCE, self.interrupt)?;
+        self.pair.wait_acknowledged(from.other())?;
         self.interrupt.sleep(TAIL)
     }
 }
