@@ -10,6 +10,7 @@ mod completions;
 mod demo;
 mod drain;
 mod flags;
+mod keep_job;
 mod operator;
 mod run;
 mod show;
@@ -51,6 +52,9 @@ enum Command {
     Completions(completions::Args),
     /// Try the promises on this machine, with a real Redis pair and clients that check themselves
     Demo(demo::Args),
+    /// Keep a command of a rollout
+    #[command(hide = true)]
+    KeepJob(keep_job::Args),
 }
 
 /// Runs the command line of this process.
@@ -65,5 +69,6 @@ pub fn main() -> ExitCode {
         Command::Certs(args) => certs::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::KeepJob(args) => keep_job::run(args),
     }
 }
