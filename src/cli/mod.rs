@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Certs(args) => certs::run(args),
         Command::Completions(args) => completions::run(args),
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => demo::run(&args),
         Command::KeepJob(args) => keep_job::run(args),
     }
 }

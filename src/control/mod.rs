@@ -1,7 +1,127 @@
 //! The one owner: waits for an event of a closed enum, applies it, publishes the View.
+//!
+//! [`run`] is the life of the process: load, listen, announce, own, drain, end. Everything that decides is owned by
+//! [`owner`]; everything else here carries events to it or its orders away. The pair's channel has its words in
+//! [`channel`], who is there in [`peers`], the ordered hold in [`holding`].
+
+pub mod changes;
+pub mod channel;
+pub mod hands;
+pub mod holding;
+pub mod inbox;
+pub mod keeper;
+pub mod owner;
+pub mod peers;
+pub mod plane;
+pub mod signals;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::io::client::Target;
+use crate::io::http::{self, Listener};
+use crate::io::tls::{ServerSide, UpstreamSide};
+use crate::io::{notify, worker};
+use crate::metrics::exposition::{self, Scrape};
+use crate::metrics::worker::WorkerStats;
+use plane::Plane;
+use signals::Signals;
+
+/// Why the process could not start; says what to look at.
+type Reason = Box<dyn std::error::Error>;
 
 /// Runs the process until it is told to end.
-pub fn run(config: crate::config::Config) -> std::process::ExitCode {
-    eprintln!("error: this build cannot serve {} yet", config.listen);
-    std::process::ExitCode::FAILURE
+pub fn run(config: Config) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let result = runtime.block_on(live(Arc::new(config)));
+    // A disk or a resolver that does not answer must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => failed(&reason),
+    }
 }
+
+fn failed(reason: &Reason) -> ExitCode {
+    eprintln!("error: {reason}");
+    ExitCode::FAILURE
+}
+
+/// The servers for operators and scrapers, bound before anything is changed.
+struct Servers {
+    admin: Listener,
+    metrics: Option<(Listener, Scrape)>,
+}
+
+async fn live(config: Arc<Config>) -> Result<(), Reason> {
+    let tls = Arc::new(ServerSide::load(config.tls.clone())?);
+    let upstream = config.upstream_tls.clone().map(UpstreamSide::load).transpose()?.map(Arc::new);
+    let targets = Target::all(&config, upstream.as_ref())?;
+    let signals = Signals::listen()?;
+    let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
+    let servers = bind(&config, &stats).await?;
+
+    let plane = Plane::prepare(&config, &targets, stats.clone());
+    let (news, news_rx) = mpsc::channel(inbox::QUEUE);
+    let workers = worker::start(&config, &tls, &targets, &plane.orders(), &news, &stats)?;
+    tracing::info!(listen = %workers.local_addr, workers = config.workers, "serving");
+
+    let reload = move || {
+        tls.reload().and_then(|()| upstream.as_ref().map_or(Ok(()), |side| side.reload())).map_err(|e| e.to_string())
+    };
+    let stop = CancellationToken::new();
+    let serving = serve(servers, &plane, &stop);
+    notify::ready(&format!("listening on {}", workers.local_addr));
+    plane.run(news_rx, Some(signals), reload).await;
+
+    stop.cancel();
+    for server in serving {
+        let _ = server.await;
+    }
+    // The owner is gone and with it the orders: that is the workers' sign to end.
+    let _ = tokio::task::spawn_blocking(move || workers.join()).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn bind(config: &Config, stats: &[Arc<WorkerStats>]) -> Result<Servers, Reason> {
+    let admin = Listener::admin(&config.admin).await?;
+    let metrics = match config.metrics {
+        Some(addr) => Some((Listener::metrics(addr).await?, exposition::install(stats.to_vec())?)),
+        None => None,
+    };
+    Ok(Servers { admin, metrics })
+}
+
+fn serve(servers: Servers, plane: &Plane, stop: &CancellationToken) -> Vec<tokio::task::JoinHandle<()>> {
+    let admin = http::admin_routes(plane.admin());
+    let mut serving = vec![spawn(http::serve(servers.admin, admin, stop.clone()))];
+    if let Some((listener, scrape)) = servers.metrics {
+        let routes = http::metrics_routes(scrape.clone(), plane.admin().status);
+        serving.push(spawn(http::serve(listener, routes, stop.clone())));
+        let stop = stop.clone();
+        serving.push(spawn(async move {
+            tokio::select! {
+                () = http::upkeep(scrape) => {}
+                () = stop.cancelled() => {}
+            }
+        }));
+    }
+    serving
+}
+
+/// Starts a task of the control plane's own thread; [`Plane`] or [`live`] owns it.
+#[expect(clippy::disallowed_methods, reason = "control is where tasks of the control plane are started and owned")]
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(task)
+}
+
+#[cfg(test)]
+mod tests;

@@ -271,14 +271,13 @@ async fn run(
         pools.spawn_local(pool::keep_warm(Rc::clone(&worker), node));
     }
     let mut open = true;
-    let mut ordered = true;
     while open || !conversations.is_empty() {
         let lapse = clock::instant(worker.next_lapse());
         tokio::select! {
-            changed = orders.changed(), if ordered => match changed {
+            changed = orders.changed() => match changed {
                 Ok(()) => { let new = orders.borrow_and_update().clone(); worker.take_orders(new, clock::now()); }
-                // The owner is gone: the last orders stand.
-                Err(_) => ordered = false,
+                // The owner is gone: the process ends.
+                Err(_) => return,
             },
             socket = sockets.recv(), if open => match socket {
                 Some(socket) => {

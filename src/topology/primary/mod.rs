@@ -248,16 +248,12 @@ impl Topology {
 
     /// Asks the rule, and publishes what changed.
     fn settle(&mut self) {
-        // Naming a node may show the other one in a new light, so the rule is asked until it has no more to say.
+        // Naming a node may show the other one in a new light, so the rule is asked until it names nobody else.
         for _ in 0..=self.nodes.len() {
-            let world = World {
-                nodes: &self.nodes,
-                followed: self.followed.as_ref(),
-                serving: self.view.primary.as_ref().ok().copied(),
-                none_since: self.none_since,
-            };
-            let verdict = rule::decide(&world);
-            if verdict == Verdict::Stay || !self.apply(verdict) {
+            let verdict = rule::decide(&self.world());
+            let named = matches!(verdict, Verdict::Name { .. });
+            self.apply(verdict);
+            if !named {
                 break;
             }
         }
@@ -269,15 +265,24 @@ impl Topology {
         self.publish();
     }
 
-    /// Makes a verdict the view; false if it is the view already.
-    fn apply(&mut self, verdict: Verdict) -> bool {
+    fn world(&self) -> World<'_> {
+        World {
+            nodes: &self.nodes,
+            followed: self.followed.as_ref(),
+            serving: self.view.primary.as_ref().ok().copied(),
+            none_since: self.none_since,
+        }
+    }
+
+    /// Makes a verdict the view.
+    fn apply(&mut self, verdict: Verdict) {
         let before = self.view.primary.clone();
         match verdict {
-            Verdict::Stay => return false,
+            Verdict::Stay => {}
             Verdict::Nobody(reason) => {
-                self.unplanned |= reason == NoPrimary::Lost;
+                self.unplanned |= rule::followed_is_lost(&self.world());
                 if before == Err(reason.clone()) {
-                    return false;
+                    return;
                 }
                 if let Ok(from) = before {
                     self.none_since = self.now;
@@ -288,9 +293,7 @@ impl Topology {
                 self.view.primary = Err(reason);
             }
             Verdict::Name { node, lost } => {
-                let Some(report) = self.nodes.get(node.index()).and_then(|state| state.report.clone()) else {
-                    return false;
-                };
+                let Some(report) = self.nodes.get(node.index()).and_then(|state| state.report.clone()) else { return };
                 let took = if before.is_ok() { Duration::ZERO } else { self.now.saturating_sub(self.none_since) };
                 let from = self.followed.as_ref().and_then(|followed| followed.node);
                 let known = self.followed.as_ref().is_some_and(|followed| followed.is_kin(report.run_id()));
@@ -313,7 +316,6 @@ impl Topology {
                 self.notices.push(Notice::Changed { from, to: node, lost_bytes: lost, took, unplanned });
             }
         }
-        true
     }
 
     fn name(&mut self, node: NodeId, process: RunId) {

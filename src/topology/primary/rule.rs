@@ -151,6 +151,9 @@ type Claimant<'a, 'b> = ((NodeId, &'a NodeReport), &'b Merit);
 fn contest(world: &World<'_>, followed: &Followed, first: Claimant<'_, '_>, second: Claimant<'_, '_>) -> Verdict {
     let doubt = |doubt| Verdict::Nobody(NoPrimary::Doubt(doubt));
     match (first.1, second.1) {
+        (Merit::Wait, _) | (_, Merit::Wait) if kinship(first.0.1, second.0.1) == Kinship::Siblings => {
+            doubt(Doubt::Siblings)
+        }
         (Merit::Wait, _) | (_, Merit::Wait) => Verdict::Nobody(reason(world, followed)),
         (Merit::Good { .. }, Merit::Bad(_)) => one_proved(world, followed, first, second.0),
         (Merit::Bad(_), Merit::Good { .. }) => one_proved(world, followed, second, first.0),
@@ -237,6 +240,14 @@ fn vouched_for(world: &World<'_>, followed: &Followed, claim: &NodeReport) -> bo
         .is_some_and(|report| report.run_id() == followed.run_id && report.follows(claim.replication.replid))
 }
 
+/// The primary that was followed is gone, silent, or another process: it was not demoted.
+pub(super) fn followed_is_lost(world: &World<'_>) -> bool {
+    let Some(followed) = world.followed else { return false };
+    followed.node.and_then(|node| world.nodes.get(node.index())).is_some_and(|state| {
+        state.is_lost() || state.report.as_ref().is_some_and(|report| report.run_id() != followed.run_id)
+    })
+}
+
 /// Why nobody is primary, when nobody claims it.
 fn reason(world: &World<'_>, followed: &Followed) -> NoPrimary {
     let Some(state) = followed.node.and_then(|node| world.nodes.get(node.index())) else { return NoPrimary::Starting };
@@ -246,6 +257,7 @@ fn reason(world: &World<'_>, followed: &Followed) -> NoPrimary {
     match &state.report {
         Some(report) if report.run_id() != followed.run_id => NoPrimary::Lost,
         Some(report) if state.tripped || report.role() == Role::Replica => NoPrimary::Demoted,
+        Some(_) if !followed.unbroken => NoPrimary::Demoted,
         Some(_) if state.named > Epoch(0) => NoPrimary::Lost,
         Some(_) | None => NoPrimary::Starting,
     }

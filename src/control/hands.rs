@@ -1,0 +1,134 @@
+//! Carries out at a node what a switchover orders there: one task for each node, one errand after another.
+//!
+//! It decides nothing and never tries twice: whoever ordered it must know what was sent. The link is kept between errands,
+//! so that the hand-over itself needs no handshake.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::io::client::{Link, LinkError, Reply, Target};
+use crate::io::clock;
+use crate::protocol::info::{parse_replication, parse_server};
+use crate::topology::NodeReport;
+use crate::topology::node::NodeId;
+use crate::topology::switchover::gates::NodeFacts;
+
+/// Errands that wait for one node.
+pub const QUEUE: usize = 8;
+
+/// Something to be done at a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errand {
+    /// For which switchover: comes back in the answer.
+    pub of: u64,
+    /// What.
+    pub task: Task,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Find out what the gates ask.
+    Inspect,
+    /// `FAILOVER TO host port TIMEOUT ms`.
+    Failover {
+        /// The replica, as its primary shows it.
+        host: String,
+        /// Its port, as its primary shows it.
+        port: u16,
+        /// For the first phase.
+        timeout: Duration,
+    },
+    /// `FAILOVER ABORT`.
+    Abort,
+}
+
+/// What became of an errand.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Where.
+    pub node: NodeId,
+    /// Which.
+    pub errand: Errand,
+    /// For [`Task::Inspect`], what was found; else `None`.
+    pub result: Result<Option<NodeFacts>, LinkError>,
+}
+
+/// Carries out errands at one node until nobody sends any more.
+pub async fn carry_out(
+    target: Target,
+    limit: Duration,
+    mut errands: mpsc::Receiver<Errand>,
+    out: mpsc::Sender<Answer>,
+) {
+    let mut link = None;
+    while let Some(errand) = errands.recv().await {
+        let deadline = clock::now() + limit;
+        let result = one(&mut link, &target, &errand.task, deadline).await;
+        if let Err(error) = &result
+            && !matches!(error, LinkError::Redis(_))
+        {
+            link = None;
+        }
+        if out.send(Answer { node: target.node, errand, result }).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn one(
+    link: &mut Option<Link>,
+    target: &Target,
+    task: &Task,
+    deadline: Duration,
+) -> Result<Option<NodeFacts>, LinkError> {
+    // A link that was left over may have ended meanwhile. What only asks shows whether it lives.
+    if let Some(old) = link
+        && old.command(&[b"PING"], deadline).await.is_err()
+    {
+        *link = None;
+    }
+    let link = match link {
+        Some(link) => link,
+        none => none.insert(Link::connect(target, deadline).await?),
+    };
+    match task {
+        Task::Inspect => inspect(link, deadline).await.map(Some),
+        Task::Failover { host, port, timeout } => {
+            let (port, timeout) = (port.to_string(), timeout.as_millis().max(1).to_string());
+            let args: [&[u8]; 6] =
+                [b"FAILOVER", b"TO", host.as_bytes(), port.as_bytes(), b"TIMEOUT", timeout.as_bytes()];
+            link.command(&args, deadline).await.map(|_| None)
+        }
+        Task::Abort => link.command(&[b"FAILOVER", b"ABORT"], deadline).await.map(|_| None),
+    }
+}
+
+async fn inspect(link: &mut Link, deadline: Duration) -> Result<NodeFacts, LinkError> {
+    let asked_at = clock::now();
+    let server = link.command(&[b"INFO", b"server"], deadline).await?;
+    let replication = link.command(&[b"INFO", b"replication"], deadline).await?;
+    let unintelligible = || LinkError::Failed("its INFO is not understood".to_owned());
+    let report = NodeReport {
+        server: server.bytes().and_then(parse_server).ok_or_else(unintelligible)?,
+        replication: replication.bytes().and_then(parse_replication).ok_or_else(unintelligible)?,
+        asked_at,
+    };
+    let filled = |text: Vec<u8>| !text.is_empty();
+    Ok(NodeFacts {
+        report,
+        replica_read_only: setting(link, "replica-read-only", deadline).await?.map(|text| text == b"yes"),
+        requires_password: setting(link, "requirepass", deadline).await?.map(filled),
+        has_primary_auth: setting(link, "masterauth", deadline).await?.map(filled),
+    })
+}
+
+/// One setting; `None` when the node does not have it, or does not say.
+async fn setting(link: &mut Link, name: &str, deadline: Duration) -> Result<Option<Vec<u8>>, LinkError> {
+    match link.command(&[b"CONFIG", b"GET", name.as_bytes()], deadline).await {
+        Ok(Reply::Array(pair)) => Ok(pair.get(1).and_then(Reply::bytes).map(<[u8]>::to_vec)),
+        Ok(_) | Err(LinkError::Redis(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

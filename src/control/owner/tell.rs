@@ -1,0 +1,157 @@
+//! The owner tells: the status, as operators and the readiness check see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Owner;
+use crate::io::admin::{
+    ConnectionsStatus, HoldStatus, NodeLink, NodeRole, NodeStatus, PeerStatus, Status, ViewState, ViewStatus, whole_ms,
+};
+use crate::io::clock;
+use crate::metrics::worker::{Counter, Gauge, Totals};
+use crate::topology::{Gone, NoPrimary, NodeId, Reach, Role};
+
+impl Owner {
+    pub(super) fn publish_status(&self, now: Duration) {
+        let status = self.status(now);
+        for (node, told) in (0_u8..).zip(&status.nodes) {
+            if let Some(lag) = told.lag_bytes.or((told.role == Some(NodeRole::Primary)).then_some(0)) {
+                self.events.lag(NodeId(node), lag);
+            }
+        }
+        self.reins.status.send_replace(Arc::new(status));
+    }
+
+    /// One line, for the service manager.
+    pub(super) fn headline(&self) -> String {
+        let view = self.topology.view();
+        match &view.primary {
+            Ok(node) => format!("primary {}, epoch {}", self.node_name(*node), view.epoch),
+            Err(reason) => format!("no primary: {}", self.reason(reason)),
+        }
+    }
+
+    pub(super) fn status(&self, now: Duration) -> Status {
+        let totals = Totals::of(&self.stats);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.me.instance.clone(),
+            node: self.me.node.clone(),
+            at_unix_ms: clock::unix_millis(),
+            uptime_ms: whole_ms(now),
+            nodes: self.nodes_status(now),
+            view: self.view_status(now),
+            hold: self.hold_status(totals.gauge(Gauge::HeldSessions), now),
+            connections: ConnectionsStatus {
+                open: totals.gauge(Gauge::ConnectionsOpen),
+                accepted: totals.counter(Counter::ConnectionsAccepted),
+                commands: totals.commands(),
+            },
+            peers: self.peers_status(now),
+            last_changes: self.changes.reports(),
+            drain: self.drain_status(now),
+        }
+    }
+
+    pub(super) fn view_status(&self, now: Duration) -> ViewStatus {
+        let view = self.topology.view();
+        let state = match &view.primary {
+            Ok(_) => ViewState::Serving,
+            Err(NoPrimary::Starting) => ViewState::Starting,
+            Err(NoPrimary::Demoted) => ViewState::Demoted,
+            Err(NoPrimary::Lost) => ViewState::Lost,
+            Err(NoPrimary::Doubt(_)) => ViewState::Doubt,
+        };
+        ViewStatus {
+            epoch: view.epoch.0,
+            primary: view.primary.as_ref().ok().map(|node| self.node_name(*node)),
+            state,
+            reason: view.primary.as_ref().err().map(|reason| self.reason(reason)),
+            since_ms: whole_ms(now.saturating_sub(self.view_since)),
+        }
+    }
+
+    fn hold_status(&self, sessions: u64, now: Duration) -> Option<HoldStatus> {
+        if let Some(hold) = self.holding.current() {
+            return Some(HoldStatus {
+                why: format!("switchover ordered by {}", hold.by),
+                since_ms: whole_ms(now.saturating_sub(hold.began)),
+                left_ms: whole_ms(hold.until.saturating_sub(now)),
+                sessions,
+            });
+        }
+        let reason = self.topology.view().primary.as_ref().err()?;
+        Some(HoldStatus {
+            why: format!("no primary: {}", self.reason(reason)),
+            since_ms: whole_ms(now.saturating_sub(self.view_since)),
+            left_ms: whole_ms((self.view_since + self.config.hold.time).saturating_sub(now)),
+            sessions,
+        })
+    }
+
+    fn nodes_status(&self, now: Duration) -> Vec<NodeStatus> {
+        let primary = self.topology.view().primary.as_ref().ok();
+        let of_primary = primary.and_then(|node| self.topology.node(*node)).and_then(|state| state.report.as_ref());
+        let ahead = of_primary.map(|report| report.replication.offset);
+        let all = (0_u8..).map(NodeId).zip(&self.config.nodes);
+        all.map(|(id, node)| {
+            let addr = format!("{}:{}", node.host, node.port);
+            self.node_status(id, NodeStatus { name: node.name.clone(), addr, ..NodeStatus::default() }, ahead, now)
+        })
+        .collect()
+    }
+
+    fn node_status(&self, id: NodeId, mut told: NodeStatus, ahead: Option<u64>, now: Duration) -> NodeStatus {
+        let Some(state) = self.topology.node(id) else { return told };
+        let since = state.heard_at.map(|at| now.saturating_sub(at));
+        told.last_heard_ms = since.map(whole_ms);
+        (told.link, told.detail) = match &state.reach {
+            Reach::Unheard => (NodeLink::Unknown, String::new()),
+            Reach::Answering => (NodeLink::Up, String::new()),
+            Reach::Suspect(gone) => (NodeLink::Down, gone_in_words(gone)),
+            Reach::Refused => (NodeLink::Down, "connection refused".to_owned()),
+            Reach::Silent => {
+                let since = since.map_or_else(String::new, |since| format!(" for {:.1} s", since.as_secs_f64()));
+                (NodeLink::Silent, format!("silent{since}"))
+            }
+        };
+        let Some(report) = &state.report else { return told };
+        let replication = &report.replication;
+        let role = report.role();
+        told.role = Some(match role {
+            Role::Primary => NodeRole::Primary,
+            Role::Replica => NodeRole::Replica,
+        });
+        told.redis_version = Some(report.server.version.clone());
+        told.run_id = Some(report.server.run_id.to_string());
+        told.replid = Some(replication.replid.to_string());
+        told.replid2 = replication.replid2.map(|id| id.to_string());
+        let link = replication.primary_link.as_ref();
+        let offset = link.map_or(replication.offset, |link| link.slave_repl_offset);
+        told.offset = Some(offset);
+        told.primary_link_up = link.map(|link| link.up);
+        if role == Role::Replica {
+            told.lag_bytes = ahead.map(|ahead| ahead.saturating_sub(offset));
+        }
+        told
+    }
+
+    fn peers_status(&self, now: Duration) -> Vec<PeerStatus> {
+        self.peers
+            .iter()
+            .map(|(instance, peer)| PeerStatus {
+                instance: instance.to_owned(),
+                node: peer.node.clone(),
+                age_ms: whole_ms(now.saturating_sub(peer.heard)),
+            })
+            .collect()
+    }
+}
+
+fn gone_in_words(gone: &Gone) -> String {
+    match gone {
+        Gone::Refused => "connection refused".to_owned(),
+        Gone::EndOfFile => "connection ended".to_owned(),
+        Gone::Failed(why) => why.clone(),
+    }
+}

@@ -1,0 +1,238 @@
+//! A real pair of `redis-server` processes, and whole control planes beside it, without a data plane.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::{self, Admin, ClientLimits, Config, DrainTimes, HoldLimits, ProbeTimes, ServerTls};
+use crate::control::plane::Plane;
+use crate::control::{inbox, spawn};
+use crate::io::admin::{AdminHandle, AdminRequest, Progress, Status, SwitchoverOrder, SwitchoverReport};
+use crate::io::client::{Link, LinkError, Reply, Target};
+use crate::io::clock;
+use crate::io::orders::{News, Orders};
+use crate::metrics::worker::WorkerStats;
+use crate::topology::NodeId;
+
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Two nodes; `b` follows `a`.
+pub(super) struct Pair {
+    dir: tempfile::TempDir,
+    ports: [u16; 2],
+    children: [Option<Child>; 2],
+}
+
+impl Pair {
+    pub(super) async fn start() -> Self {
+        // Both are held while they are looked for, so that they differ.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let ports = free.map(|listener| listener.local_addr().unwrap().port());
+        let mut pair = Self { dir: tempfile::tempdir().unwrap(), ports, children: [None, None] };
+        pair.spawn(0, &[]).await;
+        let follow = format!("127.0.0.1 {}", ports[0]);
+        pair.spawn(1, &["--replicaof", &follow]).await;
+        pair.in_sync(1).await;
+        pair
+    }
+
+    pub(super) async fn spawn(&mut self, node: usize, more: &[&str]) {
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0"])
+            .args(["--port", &self.ports[node].to_string(), "--dir", self.dir.path().to_str().unwrap()])
+            .args(more)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("these tests need redis-server");
+        self.children[node] = Some(child);
+        until("it answers", async || self.try_command(node, &["PING"]).await.is_ok()).await;
+    }
+
+    pub(super) fn target(&self, node: usize) -> Target {
+        let id = NodeId(u8::try_from(node).unwrap());
+        Target { node: id, host: "127.0.0.1".to_owned(), port: self.ports[node], tls: None, login: None }
+    }
+
+    pub(super) fn port(&self, node: usize) -> String {
+        self.ports[node].to_string()
+    }
+
+    async fn try_command(&self, node: usize, args: &[&str]) -> Result<Reply, LinkError> {
+        let deadline = clock::now() + Duration::from_secs(2);
+        let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
+        Link::connect(&self.target(node), deadline).await?.command(&args, deadline).await
+    }
+
+    pub(super) async fn command(&self, node: usize, args: &[&str]) -> Reply {
+        self.try_command(node, args).await.unwrap_or_else(|error| panic!("{args:?}: {error}"))
+    }
+
+    async fn info(&self, node: usize) -> String {
+        let reply = self.command(node, &["INFO", "replication"]).await;
+        String::from_utf8(reply.bytes().unwrap().to_vec()).unwrap()
+    }
+
+    pub(super) async fn in_sync(&self, replica: usize) {
+        until("the replica is in sync", async || {
+            self.info(replica).await.contains("master_link_status:up")
+                && self.info(1 - replica).await.contains("state=online")
+        })
+        .await;
+    }
+
+    pub(super) async fn role(&self, node: usize) -> String {
+        let info = self.info(node).await;
+        info.lines().find_map(|line| line.strip_prefix("role:")).unwrap().to_owned()
+    }
+
+    pub(super) fn signal(&self, node: usize, signal: &str) {
+        let pid = self.children[node].as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    pub(super) fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.children[node].take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        self.kill(0);
+        self.kill(1);
+    }
+}
+
+pub(super) fn config(pair: &Pair, name: &str) -> Config {
+    let node = |name: &str, at: usize| config::Node {
+        name: name.to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port: pair.ports[at],
+    };
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        tls: ServerTls { cert: "none".into(), key: "none".into(), client_ca: None },
+        nodes: vec![node("a", 0), node("b", 1)],
+        self_node: Some(usize::from(name == "b")),
+        upstream_tls: None,
+        redis_user: None,
+        redis_password: None,
+        admin: Admin::Unix(pair.dir().join(name)),
+        metrics: None,
+        workers: 2,
+        state_dir: pair.dir().join(format!("state-{name}")),
+        hold: HoldLimits { time: Duration::from_secs(3), bytes: 1 << 20, requests: 1000 },
+        drain: DrainTimes { spread: Duration::from_millis(100), deadline: Duration::from_secs(1) },
+        probe: ProbeTimes {
+            interval: Duration::from_millis(100),
+            fast_interval: Duration::from_millis(5),
+            deadline: Duration::from_millis(500),
+        },
+        limits: ClientLimits {
+            connections: 10,
+            handshake: Duration::from_secs(1),
+            resend_bytes: 1 << 20,
+            max_bulk: 1 << 20,
+            max_args: 1000,
+        },
+        channel: "__changeover__".to_owned(),
+    }
+}
+
+/// A whole control plane.
+pub(super) struct Process {
+    pub(super) admin: AdminHandle,
+    pub(super) orders: watch::Receiver<Orders>,
+    pub(super) task: JoinHandle<()>,
+}
+
+impl Process {
+    /// With workers that are quiet after `quiet`; `None`: they never are.
+    pub(super) fn start(pair: &Pair, name: &str, quiet: Option<Duration>) -> Self {
+        let config = Arc::new(config(pair, name));
+        let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
+        let plane = Plane::prepare(&config, &[pair.target(0), pair.target(1)], stats);
+        let (admin, orders) = (plane.admin(), plane.orders());
+        let (news, news_rx) = mpsc::channel(inbox::QUEUE);
+        for worker in 0..config.workers {
+            spawn(obey(worker, plane.orders(), news.clone(), quiet));
+        }
+        let task = spawn(plane.run(news_rx, None, || Ok(())));
+        Self { admin, orders, task }
+    }
+
+    pub(super) fn status(&self) -> Arc<Status> {
+        self.admin.status.borrow().clone()
+    }
+
+    pub(super) async fn until(&self, what: &str, holds: impl Fn(&Status) -> bool) -> Arc<Status> {
+        let mut status = self.admin.status.clone();
+        let waited = tokio::time::timeout(PATIENCE, status.wait_for(|status| holds(status))).await;
+        match waited {
+            Ok(found) => found.unwrap().clone(),
+            Err(_) => panic!("not in time: {what}; {:#?}", self.status()),
+        }
+    }
+
+    pub(super) async fn serves(&self, node: &str) -> Arc<Status> {
+        self.until(node, |status| status.view.primary.as_deref() == Some(node)).await
+    }
+
+    pub(super) async fn switchover(&self, order: SwitchoverOrder) -> SwitchoverReport {
+        let (progress, mut lines) = mpsc::channel(64);
+        self.admin.requests.send(AdminRequest::Switchover { order, progress }).await.unwrap();
+        loop {
+            let line = tokio::time::timeout(PATIENCE, lines.recv()).await.expect("a report in time");
+            if let Progress::Report(report) = line.expect("the report is the last line") {
+                return report;
+            }
+        }
+    }
+}
+
+/// Two processes, both of which know each other and follow `a`.
+pub(super) async fn two(pair: &Pair, quiet_of_b: Option<Duration>) -> (Process, Process) {
+    let a = Process::start(pair, "a", Some(Duration::ZERO));
+    let b = Process::start(pair, "b", quiet_of_b);
+    for process in [&a, &b] {
+        process.serves("a").await;
+        process.until("the other is heard", |status| !status.peers.is_empty()).await;
+    }
+    (a, b)
+}
+
+async fn obey(worker: usize, mut orders: watch::Receiver<Orders>, news: mpsc::Sender<News>, quiet: Option<Duration>) {
+    let (mut answered, mut drained) = (None, false);
+    while orders.changed().await.is_ok() {
+        let order = orders.borrow_and_update().clone();
+        if let (Some(hold), Some(quiet)) = (order.hold, quiet)
+            && answered != Some(hold.id)
+        {
+            answered = Some(hold.id);
+            tokio::time::sleep(quiet).await;
+            let _ = news.send(News::Quiesced { worker, hold: hold.id }).await;
+        }
+        if order.drain.is_some() && !std::mem::replace(&mut drained, true) {
+            let _ = news.send(News::Drained { worker, closed: 1, cut: 0 }).await;
+        }
+    }
+}
+
+pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = clock::now() + PATIENCE;
+    while !holds().await {
+        assert!(clock::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
