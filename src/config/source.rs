@@ -106,7 +106,7 @@ impl Sources {
     }
 }
 
-pub(super) struct FileText<'a> {
+struct FileText<'a> {
     path: &'a Path,
     text: &'a str,
 }
