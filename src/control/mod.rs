@@ -13,6 +13,7 @@ pub mod keeper;
 pub mod owner;
 pub mod peers;
 pub mod plane;
+pub mod rollout;
 pub mod signals;
 
 use std::process::ExitCode;

@@ -93,9 +93,7 @@ impl JournalFile {
     }
 
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        let at = i64::try_from(clock::unix_millis()).unwrap_or(i64::MAX);
-        let at = jiff::Timestamp::from_millisecond(at).unwrap_or(jiff::Timestamp::MAX);
-        let mut line = serde_json::to_vec(&Line { at, record })?;
+        let mut line = serde_json::to_vec(&Line { at: clock::timestamp(), record })?;
         line.push(b'\n');
         self.file.write_all(&line)?;
         self.file.sync_data()
