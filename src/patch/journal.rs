@@ -32,7 +32,7 @@ pub enum Record {
         /// Its primary at that time.
         primary: String,
     },
-    /// A node is about to be begun.
+    /// The work on a node is about to be begun.
     Before {
         /// Which shard.
         shard: String,
@@ -167,7 +167,7 @@ pub struct Past {
 pub struct UnderWay {
     /// Which.
     pub node: usize,
-    /// The process of Redis that ran there before anything was done.
+    /// The process of Redis that ran there before the last attempt at its work.
     pub run_id: Option<String>,
     /// How far each of its steps got.
     pub marks: BTreeMap<Step, Mark>,
@@ -202,7 +202,7 @@ impl Past {
         self.way(node).marks.insert(step, mark);
     }
 
-    /// Notes which process runs on a node before anything is done to it.
+    /// Notes which process runs on a node before its work.
     pub fn before(&mut self, node: usize, run_id: &str) {
         self.way(node).run_id = Some(run_id.to_owned());
     }

@@ -252,10 +252,7 @@ impl Shard {
             (Some(node), _) if node == primary && self.plan.is_pair() && !self.plan.with.rude => {
                 self.switch(node, Step::Switchover, now)
             }
-            (Some(node), _) => {
-                self.remember(seen, node);
-                self.go_on(node, now);
-            }
+            (Some(node), _) => self.go_on(node, now),
             (None, Some(home)) if self.plan.with.switch_back && home != primary && self.plan.is_pair() => {
                 self.switch(home, Step::SwitchBack, now);
             }
@@ -289,11 +286,15 @@ impl Shard {
     fn guard(&mut self, seen: &Observation, node: usize, attempt: u32, now: Duration) {
         let health = healthy(seen, &self.plan.nodes);
         match expendable(seen, &self.plan.nodes, node) {
-            Ok(()) => self.run(node, Step::Work, Hook::Work, attempt, now),
-            Err(_) if self.plan.with.rude && health.is_ok() => self.run(node, Step::Work, Hook::Work, attempt, now),
-            // The roles were switched meanwhile: from the beginning.
-            Err(_) if health == Ok(node) => self.switch(node, Step::Switchover, now),
-            Err(why) => self.wait(why),
+            Err(why) if !(self.plan.with.rude && health.is_ok()) => match health {
+                // The roles were switched meanwhile: from the beginning.
+                Ok(primary) if primary == node => self.switch(node, Step::Switchover, now),
+                _ => self.wait(why),
+            },
+            _ => {
+                self.remember(seen, node);
+                self.run(node, Step::Work, Hook::Work, attempt, now);
+            }
         }
     }
 
@@ -335,7 +336,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Notes which process runs on a node before anything is done to it.
+    /// Notes which process runs on a node before its work; again before each attempt, because one that failed may have
+    /// restarted it.
     fn remember(&mut self, seen: &Observation, node: usize) {
         let Some(run_id) = run_id(seen, node) else { return };
         self.past.before(node, run_id);
