@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Means;
 use crate::config::fleet::Node;
-use crate::io::admin::{Outcome, Progress, Status, SwitchoverOrder, whole_ms};
+use crate::io::admin::{DrainStatus, Outcome, Progress, Status, SwitchoverOrder, whole_ms};
 use crate::io::admin_client::{AdminClient, AskError};
 use crate::io::clock;
 use crate::io::exec::{Ended, Job, JobFolder};
@@ -111,11 +111,12 @@ async fn drain(node: &Node) -> Answer {
         Err(AskError::Nobody(_)) => return Answer::Done(Felt::default()),
         Err(error) => return Answer::Failed(error.to_string()),
     };
-    let mut last = match client.drain().await {
+    let began = match client.drain().await {
         Ok(drain) => drain,
         Err(AskError::Cut(_)) => return Answer::Done(Felt::default()),
         Err(error) => return Answer::Failed(error.to_string()),
     };
+    let mut last = began;
     loop {
         tokio::time::sleep(AGAIN).await;
         match client.status().await {
@@ -125,5 +126,30 @@ async fn drain(node: &Node) -> Answer {
             Err(error) => return Answer::Failed(error.to_string()),
         }
     }
-    Answer::Done(Felt { closed: Some(last.closed), cut: Some(last.cut), ..Felt::default() })
+    let (closed, cut) = let_go(&began, &last);
+    Answer::Done(Felt { closed: Some(closed), cut: Some(cut), ..Felt::default() })
+}
+
+/// How many connections were closed, and how many cut. The process ends as soon as nothing is left, so its last words
+/// are rarely heard: what was open when it was last heard was closed if its deadline was still away, and may have been
+/// cut if it was near.
+fn let_go(began: &DrainStatus, last: &DrainStatus) -> (u64, u64) {
+    let near = last.left_ms < 3 * whole_ms(AGAIN);
+    let cut = if near { last.cut.max(last.open) } else { last.cut };
+    (last.closed.max(began.open.saturating_sub(cut)), cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_were_let_go_are_counted_although_the_last_words_are_not_heard() {
+        let status = |open, left_ms, closed, cut| DrainStatus { since_ms: 0, left_ms, open, closed, cut };
+        let began = status(10, 30_000, 0, 0);
+        assert_eq!(let_go(&began, &status(4, 20_000, 0, 0)), (10, 0));
+        assert_eq!(let_go(&began, &status(4, 100, 0, 0)), (6, 4));
+        assert_eq!(let_go(&began, &status(0, 9_000, 12, 0)), (12, 0));
+        assert_eq!(let_go(&began, &status(0, 0, 8, 2)), (8, 2));
+    }
 }
