@@ -1,12 +1,15 @@
 //! `changeover check`: is this configuration usable, and what exactly would be in force?
 //!
-//! It opens files and nothing else: no socket, no connection to Redis.
+//! It opens files and nothing else: no socket, no connection to Redis. With `--fleet` it asks every proxy of a fleet
+//! instead, whether a rollout could begin; that changes nothing either.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::flags::ConfigFlags;
+use super::patch::launch;
 use crate::config::{self, Config};
 use crate::io::client::Target;
 use crate::io::tls::{ServerSide, TlsError, UpstreamSide};
@@ -14,12 +17,21 @@ use crate::io::tls::{ServerSide, TlsError, UpstreamSide};
 /// Arguments of `check`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Check a fleet instead: its file, its proxies, whether roles could be switched (see docs/drain-and-patch.md)
+    #[arg(long, value_name = "FILE")]
+    fleet: Option<PathBuf>,
+    /// With --fleet: print what was found as JSON
+    #[arg(long, requires = "fleet")]
+    json: bool,
     #[command(flatten)]
     flags: ConfigFlags,
 }
 
 /// Prints the effective configuration, and every mistake.
 pub(crate) fn run(args: Args) -> ExitCode {
+    if let Some(fleet) = &args.fleet {
+        return launch::check(fleet, args.json);
+    }
     let loaded = match config::load(&args.flags.0) {
         Ok(loaded) => loaded,
         Err(problems) => {

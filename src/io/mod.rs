@@ -10,6 +10,7 @@ mod downstream;
 pub mod exec;
 pub mod http;
 pub mod journal_file;
+mod lane;
 pub mod notify;
 pub mod nudge;
 pub mod orders;

@@ -255,3 +255,73 @@ fn a_dry_run_shows_the_plan_and_changes_nothing() {
     }
     assert_eq!(machine.runs(), "");
 }
+
+#[test]
+fn a_fleet_is_checked_and_what_is_not_well_is_named() {
+    let mut machine = Machine::start("");
+    let check = |machine: &Machine| {
+        let out = binary().arg("check").arg("--fleet").arg(machine.folder.join("fleet.toml")).output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    wait_until("the pair is healthy", Duration::from_secs(5), || check(&machine).0 == Some(0));
+    machine.pair.b.kill();
+    pause(500);
+    let (code, text) = check(&machine);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("▲ s: b: ") || text.contains("▲ s: "), "{text}");
+    machine.pair.b.boot(&machine.pair.certs, Some(machine.pair.a.port));
+}
+
+#[test]
+fn a_drill_restarts_the_primary_behind_a_switchover() {
+    let mut machine = Machine::start("drain = false");
+    let fleet = machine.folder.join("fleet.toml");
+    std::fs::write(&fleet, std::fs::read_to_string(&fleet).unwrap().replace("patch =", "reboot =")).unwrap();
+    let clients = Clients::start(&machine);
+    pause(300);
+    let mut drill = binary();
+    drill.args(["reboot", "--primary", "--fleet"]).arg(&fleet).stdin(Stdio::null()).stdout(Stdio::null());
+    let drill = drill.stderr(Stdio::null()).spawn().unwrap();
+    assert_eq!(machine.finish(drill), Some(0), "{}", machine.log());
+    assert_eq!(clients.stop(&machine), 0);
+    assert_eq!(machine.runs(), "a ");
+    machine.pair.wait_primary_a();
+}
+
+#[test]
+fn a_patch_is_rolled_back_where_it_was_begun() {
+    let mut machine = Machine::start("drain = false");
+    let fleet = machine.folder.join("fleet.toml");
+    let text = std::fs::read_to_string(&fleet).unwrap();
+    let command = text.lines().find(|line| line.starts_with("patch =")).unwrap().to_owned();
+    let both = format!("{command}\n{}", command.replace("patch =", "roll-back ="));
+    std::fs::write(&fleet, text.replace(&command, &both)).unwrap();
+    std::fs::write(machine.folder.join("fail"), "").unwrap();
+    let patch = machine.patch(&[]);
+    assert_eq!(machine.finish(patch), Some(1), "{}", machine.log());
+    std::fs::remove_file(machine.folder.join("fail")).unwrap();
+    let patch = machine.patch(&["--roll-back"]);
+    assert_eq!(machine.finish(patch), Some(0), "{}", machine.log());
+    // The replica failed, so the primary was never begun.
+    assert_eq!(machine.runs(), "b b ");
+    assert_eq!(machine.report()["kind"].as_str(), Some("roll-back"));
+    machine.pair.wait_primary_a();
+}
+
+#[test]
+fn a_full_disk_stops_the_rollout_with_the_pair_serving() {
+    let mut machine = Machine::start("drain = false");
+    let fleet = machine.folder.join("fleet.toml");
+    // No file may grow past 1 KiB, and the program is told so by an error instead of a signal.
+    let script = "trap '' XFSZ; ulimit -f 2; exec \"$0\" patch --fleet \"$1\"";
+    let program = binary().get_program().to_owned();
+    let mut patch = Command::new("sh");
+    patch.arg("-c").arg(script).arg(program).arg(&fleet).stdin(Stdio::null()).stdout(Stdio::null());
+    let patch = patch.stderr(Stdio::null()).spawn().unwrap();
+    assert_eq!(machine.finish(patch), Some(3));
+    assert!(machine.pair.a.is_primary() || machine.pair.b.is_primary());
+    let patch = machine.patch(&[]);
+    assert_eq!(machine.finish(patch), Some(0), "{}", machine.log());
+    assert_eq!(machine.runs(), "b a ");
+    machine.pair.wait_primary_a();
+}

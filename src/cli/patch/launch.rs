@@ -66,11 +66,30 @@ impl<E: std::error::Error> From<E> for Refusal {
 
 /// Runs it.
 pub(crate) fn run(launch: Launch) -> ExitCode {
+    to_its_end(whole(launch))
+}
+
+/// Whether a rollout of the whole fleet could begin; changes nothing.
+pub(crate) fn check(fleet: &Path, as_json: bool) -> ExitCode {
+    to_its_end(async {
+        let fleet = load(fleet)?;
+        let plans = [Kind::Patch, Kind::Reboot].map(|kind| fleet.plan(kind, &Choice::default()));
+        let [patch, reboot] = plans;
+        let plan = patch.or_else(|why| reboot.map_err(|_| Refusal::Usage(why)))?;
+        Ok(preflight::show(&fleet, &plan, as_json).await)
+    })
+}
+
+fn load(path: &Path) -> Result<Fleet, Refusal> {
+    Fleet::load(path).map_err(|problems| Refusal::Usage(format!("\n{problems}")))
+}
+
+fn to_its_end(command: impl Future<Output = Result<bool, Refusal>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refused(&Refusal::Failed(error.to_string())),
     };
-    match runtime.block_on(whole(launch)) {
+    match runtime.block_on(command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(refusal) => refused(&refusal),
@@ -88,7 +107,7 @@ fn refused(refusal: &Refusal) -> ExitCode {
 
 async fn whole(mut launch: Launch) -> Result<bool, Refusal> {
     let common = launch.common.clone();
-    let fleet = Fleet::load(&common.fleet).map_err(|problems| Refusal::Usage(format!("\n{problems}")))?;
+    let fleet = load(&common.fleet)?;
     let window = common.window.as_deref().map(|text| Window::parse(text, TimeZone::system())).transpose();
     let window = window.map_err(|why| Refusal::Usage(format!("--window: {why}")))?;
     let folder = common.state.clone().unwrap_or_else(|| common.fleet.with_extension("rollout"));
