@@ -1,5 +1,7 @@
 //! A pair is patched, its servers and its proxies restarted, under clients that reconnect as any library does.
 
+mod libraries;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -324,4 +326,41 @@ fn a_full_disk_stops_the_rollout_with_the_pair_serving() {
     assert_eq!(machine.finish(patch), Some(0), "{}", machine.log());
     assert_eq!(machine.runs(), "b a ");
     machine.pair.wait_primary_a();
+}
+
+#[test]
+fn three_shards_in_two_groups_are_done_in_the_right_order() {
+    let mut machines = ["", "", ""].map(|_| Machine::start("drain = false"));
+    let home = tempfile::tempdir().unwrap();
+    let mut fleet = "parallel = 2\ndrain = false\n[commands]\n".to_owned();
+    let folder = home.path().display();
+    fleet += &format!("patch = [\"sh\", \"{folder}/s1/work.sh\", \"{folder}/{{shard}}\", \"{{node}}\"]\n");
+    for (name, group, machine) in [("s1", "x", &machines[0]), ("s2", "x", &machines[1]), ("s3", "y", &machines[2])] {
+        std::os::unix::fs::symlink(&machine.folder, home.path().join(name)).unwrap();
+        let [a, b] = &machine.proxies;
+        let nodes = format!("node = [\"a={}\", \"b={}\"]", a.admin, b.admin);
+        fleet += &format!("[[shard]]\nname = \"{name}\"\ngroup = \"{group}\"\n{nodes}\n");
+    }
+    std::fs::write(home.path().join("fleet.toml"), fleet).unwrap();
+    let clients = machines.each_ref().map(Clients::start);
+    pause(300);
+    let mut patch = binary();
+    patch.args(["patch", "--json", "--fleet"]).arg(home.path().join("fleet.toml")).stdin(Stdio::null());
+    let mut patch = patch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let until = now() + Duration::from_secs(90);
+    while patch.try_wait().unwrap().is_none() {
+        assert!(now() < until, "not done in time");
+        machines.iter_mut().for_each(Machine::serve);
+        pause(10);
+    }
+    assert!(patch.wait().unwrap().success());
+    for (clients, machine) in clients.into_iter().zip(&machines) {
+        assert_eq!((clients.stop(machine), machine.runs().as_str()), (0, "b a "));
+    }
+    let journal = std::fs::read_to_string(home.path().join("fleet.rollout/journal.jsonl")).unwrap();
+    let line = |part: &str| journal.lines().position(|line| line.contains(part)).unwrap();
+    let begun = |shard: &str| line(&format!("\"shard-begun\",\"shard\":\"{shard}\""));
+    let done = |shard: &str| line(&format!("\"shard-done\",\"shard\":\"{shard}\""));
+    assert!(done("s1") < begun("s2"), "one shard of a group at a time:\n{journal}");
+    assert!(begun("s3") < done("s1"), "groups side by side:\n{journal}");
 }
