@@ -40,6 +40,7 @@ use crate::io::tripwire::Door;
 use crate::io::{clock, notify};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
+use crate::session::Mark;
 use crate::topology::{Memory, NodeId, Settings, Topology};
 
 /// How often the status is published although nothing of weight has changed.
@@ -265,9 +266,12 @@ impl Owner {
 
     fn publish_orders(&mut self) {
         let view = self.topology.view();
+        let primary = view.primary.as_ref().ok().copied();
+        let followed = self.topology.followed().filter(|followed| followed.node == primary);
         let orders = Orders {
+            mark: primary.zip(followed).map(|(node, followed)| Mark::new(node.0, &followed.run_id.0)),
             epoch: view.epoch,
-            primary: view.primary.as_ref().ok().copied(),
+            primary,
             given_up: view.given_up,
             hold: self.holding.orders(),
             drain: self.leaving.as_ref().map(leave::Leaving::orders),
