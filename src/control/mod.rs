@@ -4,6 +4,7 @@
 //! [`owner`]; everything else here carries events to it or its orders away. The pair's channel has its words in
 //! [`channel`], who is there in [`peers`], the ordered hold in [`holding`].
 
+pub mod advice;
 pub mod changes;
 pub mod channel;
 pub mod hands;

@@ -241,3 +241,18 @@ fn a_node_that_does_not_come_back_stops_the_shard_in_time() {
     let fault = story.shard.fault().unwrap();
     assert!(fault.why.contains("not back") && fault.why.contains("gone"), "{fault:?}");
 }
+
+#[test]
+fn a_rude_drill_does_nothing_before_the_work_but_begins_only_in_a_healthy_pair() {
+    let mut story = fresh(Steps { rude: true, switch_back: false, after_ready: false, restarts: true, ..ALL });
+    story.shard.past.node_done(1);
+    story.proxies[1] = false;
+    assert_eq!(story.look(true), "the proxy of b: gone");
+    story.proxies[1] = true;
+    assert_eq!(story.look(true), "");
+    assert_eq!(story.look(true), "run Work 0 #1");
+    story.done();
+    (story.run_ids[0], story.primary) = (2, 1);
+    assert_eq!(story.look(true), "a done");
+    assert_eq!(story.look(true), "shard done");
+}

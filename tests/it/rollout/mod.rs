@@ -364,3 +364,26 @@ fn three_shards_in_two_groups_are_done_in_the_right_order() {
     assert!(done("s1") < begun("s2"), "one shard of a group at a time:\n{journal}");
     assert!(begun("s3") < done("s1"), "groups side by side:\n{journal}");
 }
+
+#[test]
+fn dangerous_settings_of_the_nodes_are_named_with_what_mends_them() {
+    let pair = Pair::start();
+    let check = || {
+        let mut check = binary();
+        check.args(["check", "--live", "--listen", "127.0.0.1:6380"]);
+        check.arg("--cert").arg(&pair.certs.cert).arg("--key").arg(&pair.certs.key);
+        for node in [&pair.a, &pair.b] {
+            check.args(["--node", &format!("{}=127.0.0.1:{}", node.name, node.port)]);
+        }
+        let out = check.output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let (code, text) = check();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("! a: repl-backlog-ttl is 3600"), "{text}");
+    pair.a.cmd("CONFIG SET min-replicas-to-write 1");
+    let (code, text) = check();
+    assert_eq!(code, Some(1), "{text}");
+    let mend = format!("redis-cli -h 127.0.0.1 -p {} CONFIG SET min-replicas-to-write 0", pair.a.port);
+    assert!(text.contains("▲ a: min-replicas-to-write is 1") && text.contains(&mend), "{text}");
+}
