@@ -62,100 +62,104 @@ pub struct Finding {
     pub mend: String,
 }
 
+/// A value that is bad whatever else is the case.
+struct Rule {
+    weight: Weight,
+    setting: &'static str,
+    bad: fn(&str) -> bool,
+    why: &'static str,
+    mend: &'static str,
+}
+
+const RULES: [Rule; 7] = [
+    Rule {
+        weight: Weight::Must,
+        setting: "replica-read-only",
+        bad: |found| found == "no",
+        why: "a demoted node would take writes that reach nobody and are lost with the next synchronisation",
+        mend: "yes",
+    },
+    Rule {
+        weight: Weight::Must,
+        setting: "min-replicas-to-write",
+        bad: |found| above(found, 0),
+        why: "the primary refuses every write (NOREPLICAS) within milliseconds when its replica is restarted; set it to 0 \
+              for the patch",
+        mend: "0",
+    },
+    Rule {
+        weight: Weight::Should,
+        setting: "repl-backlog-ttl",
+        bad: |found| above(found, 0),
+        why: "alone for this many seconds, a node forgets the history that proves it to be the successor",
+        mend: "0",
+    },
+    Rule {
+        weight: Weight::Should,
+        setting: "repl-diskless-sync-delay",
+        bad: |found| above(found, 0),
+        why: "a full synchronisation begins only after this many seconds",
+        mend: "0",
+    },
+    Rule {
+        weight: Weight::Should,
+        setting: "repl-ping-replica-period",
+        bad: |found| above(found, 1),
+        why: "on an idle pair a replica cannot tell silence from death for this many seconds",
+        mend: "1",
+    },
+    Rule {
+        weight: Weight::Should,
+        setting: "repl-timeout",
+        bad: |found| above(found, 10),
+        why: "the link to a frozen primary counts as up for this many seconds",
+        mend: "10",
+    },
+    Rule {
+        weight: Weight::Should,
+        setting: "shutdown-timeout",
+        bad: |found| number(found) == Some(0),
+        why: "a primary that is shut down does not wait until its replica has everything",
+        mend: "10",
+    },
+];
+
 /// What is wrong with a node; `other` is the other node of its pair.
 pub fn judge(node: &NodeSettings, other: Option<&NodeSettings>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut find = |weight, setting, bad: &dyn Fn(&str) -> bool, why: &str, mend: &str| {
-        let Some(found) = node.values.get(setting).filter(|found| bad(found)) else { return };
-        let mend = format!("CONFIG SET {setting} {mend}");
-        findings.push(Finding { weight, setting, found: found.clone(), why: why.to_owned(), mend });
+    let value = |setting: &str| node.values.get(setting).map(String::as_str);
+    let finding = |weight, setting, why: &str, mend: &str| Finding {
+        weight,
+        setting,
+        found: value(setting).unwrap_or_default().to_owned(),
+        why: why.to_owned(),
+        mend: format!("CONFIG SET {setting} {mend}"),
     };
-    let above = |limit: u64| move |found: &str| number(found).is_some_and(|found| found > limit);
-    find(
-        Weight::Must,
-        "replica-read-only",
-        &|found| found == "no",
-        "a demoted node would take writes that reach nobody and are lost with the next synchronisation",
-        "yes",
-    );
-    find(
-        Weight::Must,
-        "min-replicas-to-write",
-        &above(0),
-        "the primary refuses every write (NOREPLICAS) within milliseconds when its replica is restarted; set it to 0 for \
-         the patch",
-        "0",
-    );
-    if let Some(other) = other
-        && other.requires_password
-    {
-        find(
-            Weight::Must,
-            "masterauth",
-            &str::is_empty,
-            "the other node asks for a password that this one does not have: demoted, it could not follow",
-            "PASSWORD",
-        );
+    let broken = RULES.iter().filter(|rule| value(rule.setting).is_some_and(rule.bad));
+    let mut findings: Vec<_> = broken.map(|rule| finding(rule.weight, rule.setting, rule.why, rule.mend)).collect();
+    if value("masterauth") == Some("") && other.is_some_and(|other| other.requires_password) {
+        let why = "the other node asks for a password that this one does not have: demoted, it could not follow";
+        findings.push(finding(Weight::Must, "masterauth", why, "PASSWORD"));
     }
-    find(
-        Weight::Should,
-        "repl-backlog-ttl",
-        &above(0),
-        "alone for this many seconds, a node forgets the history that proves it to be the successor",
-        "0",
-    );
-    find(
-        Weight::Should,
-        "repl-diskless-sync-delay",
-        &above(0),
-        "a full synchronisation begins only after this many seconds",
-        "0",
-    );
-    find(
-        Weight::Should,
-        "repl-ping-replica-period",
-        &above(1),
-        "on an idle pair a replica cannot tell silence from death for this many seconds",
-        "1",
-    );
-    find(
-        Weight::Should,
-        "repl-timeout",
-        &above(10),
-        "the link to a frozen primary counts as up for this many seconds",
-        "10",
-    );
-    find(
-        Weight::Should,
-        "shutdown-timeout",
-        &|found| number(found) == Some(0),
-        "a primary that is shut down does not wait until its replica has everything",
-        "10",
-    );
-    let unsaved = |name: &str, off: &str| node.values.get(name).is_some_and(|value| value == off);
-    if unsaved("save", "") && unsaved("appendonly", "no") {
-        find(
-            Weight::Should,
-            "rdb-del-sync-files",
-            &|found| found == "no",
-            "without persistence the file of the last full synchronisation stays, and a node that is restarted alone \
-             comes back with that old data",
-            "yes",
-        );
+    let unsaved = value("save") == Some("") && value("appendonly") == Some("no");
+    if unsaved && value("rdb-del-sync-files") == Some("no") {
+        let why = "without persistence the file of the last full synchronisation stays, and a node that is restarted \
+                   alone comes back with that old data";
+        findings.push(finding(Weight::Should, "rdb-del-sync-files", why, "yes"));
     }
     let wanted = node.write_rate.saturating_mul(AWAY_SECONDS);
-    find(
-        Weight::Should,
-        "repl-backlog-size",
-        &|found| number(found).is_some_and(|found| found < wanted),
-        &format!(
-            "at {} bytes a second, a node that is away for {AWAY_SECONDS} s needs a full synchronisation when it comes back",
-            node.write_rate
-        ),
-        &wanted.to_string(),
-    );
+    if value("repl-backlog-size").and_then(number).is_some_and(|size| size < wanted) {
+        let rate = node.write_rate;
+        let why = format!(
+            "at {rate} bytes a second, a node that is away for {AWAY_SECONDS} s needs a full synchronisation when it is back"
+        );
+        findings.push(finding(Weight::Should, "repl-backlog-size", &why, &wanted.to_string()));
+    }
     findings.sort_by_key(|finding| finding.weight);
     findings
+}
+
+fn above(text: &str, limit: u64) -> bool {
+    number(text).is_some_and(|found| found > limit)
 }
 
 fn number(text: &str) -> Option<u64> {
