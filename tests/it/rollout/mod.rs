@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::support::client::encode;
 use crate::support::proxy::binary;
+use crate::support::value::ok;
 use crate::support::{Client, Options, Pair, Proxy, Value, now, pause, wait_until};
 
 /// The work on a node: asks the machine (the test) for a restart and waits for it, as `ssh NODE patch` would.
@@ -386,4 +387,36 @@ fn dangerous_settings_of_the_nodes_are_named_with_what_mends_them() {
     assert_eq!(code, Some(1), "{text}");
     let mend = format!("redis-cli -h 127.0.0.1 -p {} CONFIG SET min-replicas-to-write 0", pair.a.port);
     assert!(text.contains("▲ a: min-replicas-to-write is 1") && text.contains(&mend), "{text}");
+}
+
+#[test]
+fn a_single_node_is_patched_while_its_clients_wait() {
+    let mut pair = Pair::start();
+    let proxy = Proxy::with(&pair, "a", Options { single: true, ..Options::default() }.announce(""));
+    let folder = pair.dir.path().to_owned();
+    std::fs::write(folder.join("work.sh"), WORK).unwrap();
+    let fleet = format!(
+        "[commands]\npatch = [\"sh\", \"{0}/work.sh\", \"{0}\", \"{{node}}\"]\n[[shard]]\nname = \"one\"\nnode = [\"a={1}\"]\n",
+        folder.display(),
+        proxy.admin
+    );
+    std::fs::write(folder.join("fleet.toml"), fleet).unwrap();
+    let mut client = proxy.client();
+    client.cmd("SET k v");
+    let mut patch = binary();
+    patch.args(["patch", "--fleet"]).arg(folder.join("fleet.toml")).stdin(Stdio::null()).stderr(Stdio::piped());
+    let patch = patch.stdout(Stdio::null()).spawn().unwrap();
+    let wanted = folder.join("wanted-a");
+    wait_until("the work is asked for", Duration::from_secs(20), || wanted.exists());
+    pair.a.kill();
+    client.start("SET k w");
+    client.expect_silence(500);
+    pair.a.boot(&pair.certs, None);
+    std::fs::remove_file(wanted).unwrap();
+    let told = patch.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&told.stderr);
+    assert!(told.status.success(), "{words}");
+    assert!(words.contains("one: a single node: its clients are held"), "{words}");
+    assert_eq!(client.read(), ok(), "held, then answered");
+    assert_eq!(client.cmd("GET k"), Value::from("w"));
 }
