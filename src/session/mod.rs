@@ -33,6 +33,7 @@ mod replies;
 mod scan;
 mod stream;
 mod subscription;
+mod tail;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ use preamble::ConnectionState;
 use replies::Assembly;
 use stream::Stream;
 use subscription::Subscriptions;
+use tail::Tail;
 use transaction::TransactionState;
 
 pub use affinity::Home;
@@ -87,6 +89,7 @@ pub struct Session {
     affinity: Affinity,
     subscriptions: Subscriptions,
     cutover: Option<Box<Cutover>>,
+    tail: Option<Tail>,
     assembly: Assembly,
     stream: Stream,
     phase: Phase,
@@ -133,6 +136,7 @@ impl Session {
             affinity,
             subscriptions: Subscriptions::default(),
             cutover: None,
+            tail: None,
             assembly: Assembly::default(),
             stream: Stream::default(),
             phase: Phase::Detached,
