@@ -11,6 +11,8 @@ LINE = re.compile(r"^\[(ok|err|exception|TIMEOUT)\]: (.*)$")
 def outcome(path):
     """What became of each test of one unit: {name: "ok" | "err"}, and what went wrong, in the suite's words."""
     tests, words = {}, []
+    if not path.exists():
+        return {"(not run)": "err"}, []
     lines = COLOUR.sub("", path.read_text(errors="replace")).splitlines()
     ended = any("The End" in line for line in lines)
     for at, line in enumerate(lines):
