@@ -307,7 +307,7 @@ impl Session {
         use crate::protocol::command::{Class, Connection};
         if let Phase::Open = self.phase
             && let Some((entry, pipeline::Turn::Next)) = self.pipeline.expecting()
-            && matches!(entry.class, Class::Connection(Connection::Reply))
+            && matches!(entry.class, Class::Connection(Connection::Reply) | Class::Raw)
         {
             self.go_raw();
         }

@@ -324,6 +324,13 @@ fn the_pairs_channel_is_reserved() {
 }
 
 #[test]
+fn what_answers_sync_is_no_reply_and_goes_through_as_bytes() {
+    let mut story = Story::attached();
+    story.client("GET a\r\nSYNC\r\n").upstream_gets("GET a|SYNC|").upstream("$-1\r\n");
+    assert!(story.session.is_raw());
+}
+
+#[test]
 fn a_hold_that_expires_answers_everything_that_waits() {
     let mut story = Story::new();
     story.client("GET a\r\nSET a 1\r\n");
