@@ -2,7 +2,7 @@
 //!
 //! Reads Markdown as text: links, code spans and code blocks, nothing more. What the pages promise is tested elsewhere.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
 use std::fs;
