@@ -6,10 +6,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod auth;
+mod changes;
 mod hostile;
 mod libraries;
 mod lifecycle;
 mod memory;
+mod rollout;
 mod stateful;
 mod steady;
 mod support;
