@@ -51,7 +51,7 @@ impl Session {
             _ if self.stream.arriving() => self.stream.backlog() < STREAM_BACKLOG,
             _ => {
                 let kept = self.pipeline.len() - self.pipeline.delivered_bytes();
-                let room = self.pipeline.undelivered() < WINDOW && kept < self.settings.resend_bytes;
+                let room = self.pipeline.undelivered() < WINDOW && kept < self.budget;
                 !self.stream.open()
                     && !self.transaction.raw_ahead
                     && !self.leaving_lane()
@@ -177,7 +177,7 @@ impl Session {
     /// A large command of a raw session goes through while it arrives, once it is clear that it may.
     fn pass_raw(&mut self) {
         let command = self.pipeline.unfinished();
-        if command.len() < self.settings.resend_bytes {
+        if command.len() < self.budget {
             return;
         }
         let (name, second) = (self.framer.name(), self.framer.second());
@@ -202,7 +202,7 @@ impl Session {
 
     /// The unfinished command is over the budget.
     pub(super) fn large_ahead(&self) -> bool {
-        !self.is_raw() && self.pipeline.unfinished().len() >= self.settings.resend_bytes
+        !self.is_raw() && self.pipeline.unfinished().len() >= self.budget
     }
 
     /// The unfinished large command gets this answer; what still arrives of it is dropped.
