@@ -109,6 +109,13 @@ impl Session {
         let command = self.pipeline.unfinished();
         let found = classify(command, shape.name, shape.second);
         let class = found.map_or(Class::Admin, |found| found.class);
+        if found.is_none() && http(word(command, shape.name)) {
+            // A browser that was lured here: Redis closes on it without a word, and so do we.
+            self.pipeline.drop_unfinished();
+            self.tally.malformed += 1;
+            self.closing = true;
+            return;
+        }
         if forbidden(class, command, &self.settings.reserved_channel) {
             self.pipeline.drop_unfinished();
             return self.answer_ourselves(class, Bytes::from_static(RESERVED));
@@ -182,7 +189,7 @@ impl Session {
         }
         let (name, second) = (self.framer.name(), self.framer.second());
         let class = name.and_then(|name| classify(command, name, second)).map(|found| found.class);
-        let channel = second.is_some_and(|second| word(command, second) == self.settings.reserved_channel);
+        let channel = second.is_some_and(|second| word(command, second).starts_with(&self.settings.reserved_channel));
         if name.is_none() || channel || matches!(class, Some(Class::Subscription(_))) {
             return self.malformed(&ProtocolError::BulkLength);
         }
@@ -241,12 +248,19 @@ fn word(command: &[u8], span: Span) -> &[u8] {
     span.of(command).unwrap_or_default()
 }
 
-/// Clients neither publish nor subscribe on the pair's channel.
+/// The first word of a line of HTTP.
+fn http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
+}
+
+/// Clients neither publish nor subscribe on the pair's channels, which all begin alike.
 fn forbidden(class: Class, command: &[u8], channel: &[u8]) -> bool {
     let mut words = args(command).skip(1);
     match class {
-        Class::Publish => words.next() == Some(channel),
-        Class::Subscription(Subscription::Subscribe | Subscription::SSubscribe) => words.any(|word| word == channel),
+        Class::Publish => words.next().is_some_and(|word| word.starts_with(channel)),
+        Class::Subscription(Subscription::Subscribe | Subscription::SSubscribe) => {
+            words.any(|word| word.starts_with(channel))
+        }
         _ => false,
     }
 }

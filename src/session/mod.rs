@@ -248,6 +248,11 @@ impl Session {
 
     /// There is something for an upstream to do.
     pub fn wants_upstream(&self) -> bool {
+        self.waits() || self.subscribed() && matches!(self.phase, Phase::Detached)
+    }
+
+    /// The client has asked for something that has not been sent.
+    pub fn waits(&self) -> bool {
         self.pipeline.waiting() > 0 || self.stream.open() || self.large_ahead()
     }
 

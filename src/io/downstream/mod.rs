@@ -299,7 +299,7 @@ impl Conversation {
             self.flying = flying;
             self.worker.flight(flying);
         }
-        if let (Some(since), false) = (self.unsent_since, self.session.wants_upstream()) {
+        if let (Some(since), false) = (self.unsent_since, self.session.waits()) {
             self.unsent_since = None;
             self.worker.stats.observe(Histogram::Added, clock::now().saturating_sub(since));
         }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::metrics::worker::{Gauge, WorkerStats};
+use crate::metrics::worker::{Counter, Gauge, WorkerStats};
 use crate::session::{LaneKey, Settings};
 use crate::topology::node::NodeId;
 
@@ -325,7 +325,7 @@ async fn run(
     worker: Rc<Worker>,
     tls: Arc<ServerSide>,
     mut orders: watch::Receiver<Orders>,
-    mut sockets: mpsc::Receiver<std::net::TcpStream>,
+    mut sockets: mpsc::Receiver<floor::Arrival>,
     markers: marker::Queue,
 ) {
     let mut conversations = JoinSet::new();
@@ -344,7 +344,11 @@ async fn run(
                 Err(_) => return,
             },
             socket = sockets.recv(), if open => match socket {
-                Some(socket) => {
+                Some(arrival) if !arrival.welcome => {
+                    worker.stats.add(Counter::ConnectionsAccepted, 1);
+                    worker.stats.add(Counter::ClosedLimit, 1);
+                }
+                Some(floor::Arrival { socket, .. }) => {
                     conversations.spawn_local(downstream::converse(Rc::clone(&worker), Arc::clone(&tls), socket));
                 }
                 None => open = false,
