@@ -27,9 +27,9 @@ mod preamble;
 mod replies;
 mod stream;
 mod tally;
-mod transaction;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::rc::Rc;
 

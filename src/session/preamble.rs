@@ -72,7 +72,8 @@ impl ConnectionState {
                 *self = Self { library, ..Self::default() };
             }
             Connection::Tracking | Connection::NoEvict | Connection::NoTouch | Connection::ReadOnly => {
-                let on = kind == Connection::ReadOnly || words.nth(2).is_some_and(|word| word.eq_ignore_ascii_case(b"on"));
+                let on =
+                    kind == Connection::ReadOnly || words.nth(2).is_some_and(|word| word.eq_ignore_ascii_case(b"on"));
                 self.switches.retain(|(known, _)| *known != kind);
                 if on {
                     self.switches.push((kind, command.to_vec()));

@@ -51,7 +51,10 @@ impl Session {
     pub fn handle_reply(&mut self, piece: &[u8], push: bool, last: bool, out: &mut BytesMut) {
         if push {
             out.extend_from_slice(piece);
-            if last && let Some((entry, Turn::Next)) = self.pipeline.expecting() && subscribes(entry.class) {
+            if last
+                && let Some((entry, Turn::Next)) = self.pipeline.expecting()
+                && subscribes(entry.class)
+            {
                 self.go_raw();
             }
             return;

@@ -171,7 +171,10 @@ fn an_exec_refused_by_demotion_runs_on_the_next_primary() {
 fn a_write_refused_while_queueing_takes_its_transaction_along() {
     let mut story = Story::attached();
     story.client("MULTI\r\nSET a 1\r\nEXEC\r\n").upstream_gets("MULTI|SET a 1|EXEC|");
-    story.upstream("+OK\r\n").upstream(READONLY).upstream("-EXECABORT Transaction discarded because of previous errors.\r\n");
+    story
+        .upstream("+OK\r\n")
+        .upstream(READONLY)
+        .upstream("-EXECABORT Transaction discarded because of previous errors.\r\n");
     story.client_gets("+OK\r\n").another_upstream().upstream_gets("MULTI|SET a 1|EXEC|");
     story.upstream("+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n").client_gets("+QUEUED\r\n*1\r\n+OK\r\n");
 }

@@ -8,8 +8,8 @@
 //! It follows the worker's orders (`upstream.rs`), bounds how long commands are held (`hold.rs`), and leaves at a
 //! quiet moment when a drain says so. It never decides who is primary.
 
-mod hold;
 mod handshake;
+mod hold;
 mod tally;
 mod upstream;
 

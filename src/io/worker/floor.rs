@@ -155,12 +155,7 @@ impl Seed {
 type Door = (mpsc::Sender<TcpStream>, Arc<WorkerStats>);
 
 /// Accepts until a drain, or until the workers are gone.
-async fn accept(
-    listener: TcpListener,
-    doors: Vec<Door>,
-    mut orders: watch::Receiver<Orders>,
-    limit: u64,
-) {
+async fn accept(listener: TcpListener, doors: Vec<Door>, mut orders: watch::Receiver<Orders>, limit: u64) {
     let mut given = vec![0_u64; doors.len()];
     loop {
         let draining = orders.borrow_and_update().drain.is_some();

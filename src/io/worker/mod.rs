@@ -118,12 +118,8 @@ impl Worker {
     pub(super) fn sit(&self, now: Duration) -> Rc<Seat> {
         let mut seats = self.seats.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or(seats.len());
-        let seat = Rc::new(Seat {
-            index,
-            waker: RefCell::new(None),
-            last_heard: Cell::new(now),
-            leave_at: Cell::new(None),
-        });
+        let seat =
+            Rc::new(Seat { index, waker: RefCell::new(None), last_heard: Cell::new(now), leave_at: Cell::new(None) });
         match seats.get_mut(index) {
             Some(place) => *place = Some(Rc::clone(&seat)),
             None => seats.push(Some(Rc::clone(&seat))),
