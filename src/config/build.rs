@@ -9,7 +9,10 @@ use std::time::Duration;
 use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
-use super::{ClientLimits, Config, DrainTimes, HoldLimits, Node, ProbeTimes, Secret, ServerTls, UpstreamTls, value};
+use super::{
+    ClientLimits, Config, DrainTimes, Failover, FailoverMode, HoldLimits, Node, ProbeTimes, Secret, ServerTls,
+    UpstreamTls, value,
+};
 
 /// Longest password that is taken from a file.
 const MAX_PASSWORD_BYTES: usize = 64 * 1024;
@@ -93,6 +96,7 @@ impl Reader<'_> {
         };
         let drain = self.drain();
         let probe = self.probe();
+        let failover = self.failover(&nodes, self_node);
         let limits = ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
             handshake: self.time(&keys::HANDSHAKE_TIMEOUT),
@@ -115,6 +119,7 @@ impl Reader<'_> {
             hold,
             drain,
             probe,
+            failover,
             limits,
             channel: channel?,
         };
@@ -219,6 +224,22 @@ impl Reader<'_> {
         self.at_most(&keys::PROBE_FAST_INTERVAL, probe.fast_interval, &keys::PROBE_INTERVAL, probe.interval);
         self.at_most(&keys::PROBE_INTERVAL, probe.interval, &keys::PROBE_DEADLINE, probe.deadline);
         probe
+    }
+
+    fn failover(&mut self, nodes: &[Node], self_node: Option<usize>) -> Failover {
+        let mode = self.one(&keys::FAILOVER, |text| value::one_of(keys::FAILOVER.kind, text));
+        let clean = self.one(&keys::FAILOVER_REJOIN, |text| value::second_word(keys::FAILOVER_REJOIN.kind, text));
+        let mode = if mode == Some(1) { FailoverMode::Pair } else { FailoverMode::None };
+        if mode == FailoverMode::Pair {
+            let place = self.place(&keys::FAILOVER);
+            if nodes.len() != MAX_NODES {
+                self.problems.add(place, "needs two nodes: a single one has nobody to promote");
+            } else if self_node.is_none() && self.sources.of(&keys::SELF).is_empty() {
+                self.problems
+                    .add(place, "needs `self` as well: each process promotes the node beside it, and no other");
+            }
+        }
+        Failover { mode, rejoin_dirty: clean != Some(true) }
     }
 
     fn at_most(&mut self, key: &Key, value: Duration, limit: &Key, most: Duration) {

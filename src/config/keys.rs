@@ -37,6 +37,8 @@ pub enum Kind {
     Admin,
     /// One of two words.
     Either(&'static str, &'static str),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
     /// A time with its unit; least and most, in milliseconds.
     Time(u64, u64),
     /// A size in bytes; least and most.
@@ -80,7 +82,7 @@ impl Kind {
             Self::Text => "NAME",
             Self::Node => "NAME=HOST:PORT",
             Self::Admin => "unix:PATH|IP:PORT",
-            Self::Either(..) => "WORD",
+            Self::Either(..) | Self::OneOf(_) => "WORD",
             Self::Time(..) => "TIME",
             Self::Size(..) => "SIZE",
             Self::Count(..) => "N",
@@ -94,6 +96,7 @@ impl Kind {
             Self::Size(least, most) => format!("{} to {}", size(least), size(most)),
             Self::Count(least, most) => format!("{least} to {most}"),
             Self::Either(one, other) => format!("{one} or {other}"),
+            Self::OneOf([most @ .., last]) => format!("{} or {last}", most.join(", ")),
             _ => String::new(),
         }
     }
@@ -136,7 +139,7 @@ macro_rules! keys {
 }
 
 use Fallback::{Found, Nothing, Required, Value};
-use Kind::{Admin, Count, Directory, Either, File, Node, Size, Socket, Text, Time};
+use Kind::{Admin, Count, Directory, Either, File, Node, OneOf, Size, Socket, Text, Time};
 
 keys! {
     "Client side" {
@@ -197,6 +200,14 @@ keys! {
             "Time between polls while a change is under way.";
         PROBE_DEADLINE = "probe-deadline", Time(10, 5 * MINUTE), Value("1s"),
             "A node that has not answered for this long counts as silent.";
+    }
+    "Failover" {
+        FAILOVER = "failover", OneOf(&["none", "pair"]), Value("none"),
+            "Who promotes the replica when the primary dies: nobody (an operator does), or the proxy beside it. \
+             `pair` needs `self`, and both proxies of the pair.";
+        FAILOVER_REJOIN = "failover-rejoin", Either("always", "clean"), Value("always"),
+            "With `pair`: an old primary that comes back becomes a replica always (what it has that the new one lacks is \
+             counted and dropped), or only if nothing is dropped.";
     }
     "Limits on clients" {
         MAX_CONNECTIONS = "max-connections", Count(1, 1_000_000), Value("10000"), "Client connections at a time.";

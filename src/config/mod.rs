@@ -53,6 +53,8 @@ pub struct Config {
     pub drain: DrainTimes,
     /// How nodes are watched.
     pub probe: ProbeTimes,
+    /// What happens when the primary dies.
+    pub failover: Failover,
     /// Limits on what a client may make us do.
     pub limits: ClientLimits,
     /// The pair's reserved pub/sub channel.
@@ -139,6 +141,25 @@ pub struct ProbeTimes {
     pub fast_interval: Duration,
     /// A node that has not answered for this long is silent (default 1 s).
     pub deadline: Duration,
+}
+
+/// What happens when the primary dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failover {
+    /// Who promotes the replica.
+    pub mode: FailoverMode,
+    /// An old primary that comes back becomes a replica even if it holds data that is dropped then.
+    pub rejoin_dirty: bool,
+}
+
+/// Who promotes the replica when the primary dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailoverMode {
+    /// Somebody else; the proxy only follows.
+    #[default]
+    None,
+    /// The proxy beside the replica.
+    Pair,
 }
 
 /// Limits on what a client may make us do.

@@ -85,6 +85,15 @@ pub(super) fn second_word(kind: Kind, text: &str) -> Result<bool, String> {
     }
 }
 
+/// The place of `text` among the words of `kind`.
+pub(super) fn one_of(kind: Kind, text: &str) -> Result<usize, String> {
+    match kind {
+        Kind::OneOf(words) => words.iter().position(|word| *word == text),
+        _ => None,
+    }
+    .ok_or_else(|| format!("expected {}, not {text:?}", kind.limits()))
+}
+
 /// Directives for the log.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::try_new(text) {

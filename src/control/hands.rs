@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::duties;
 use crate::io::client::{Link, LinkError, Reply, Target};
 use crate::io::clock;
 use crate::protocol::info::{parse_replication, parse_server};
 use crate::topology::NodeReport;
+use crate::topology::failover::{Done, Duty};
 use crate::topology::node::NodeId;
 use crate::topology::switchover::gates::NodeFacts;
 
@@ -42,6 +44,8 @@ pub enum Task {
     },
     /// `FAILOVER ABORT`.
     Abort,
+    /// Something that a failover orders.
+    Duty(Duty),
 }
 
 /// What became of an errand.
@@ -51,13 +55,25 @@ pub struct Answer {
     pub node: NodeId,
     /// Which.
     pub errand: Errand,
-    /// For [`Task::Inspect`], what was found; else `None`.
-    pub result: Result<Option<NodeFacts>, LinkError>,
+    /// What was found, or why nothing.
+    pub result: Result<Found, LinkError>,
 }
 
-/// Carries out errands at one node until nobody sends any more.
+/// What an errand brings home.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It was done.
+    Nothing,
+    /// From [`Task::Inspect`].
+    Facts(NodeFacts),
+    /// From [`Task::Duty`].
+    Done(Done),
+}
+
+/// Carries out errands at one node until nobody sends any more. `other` is the other node, for a last look at it.
 pub async fn carry_out(
     target: Target,
+    other: Option<Target>,
     limit: Duration,
     mut errands: mpsc::Receiver<Errand>,
     out: mpsc::Sender<Answer>,
@@ -65,7 +81,7 @@ pub async fn carry_out(
     let mut link = None;
     while let Some(errand) = errands.recv().await {
         let deadline = clock::now() + limit;
-        let result = one(&mut link, &target, &errand.task, deadline).await;
+        let result = one(&mut link, &target, other.as_ref(), &errand.task, deadline).await;
         if let Err(error) = &result
             && !matches!(error, LinkError::Redis(_))
         {
@@ -80,9 +96,10 @@ pub async fn carry_out(
 async fn one(
     link: &mut Option<Link>,
     target: &Target,
+    other: Option<&Target>,
     task: &Task,
     deadline: Duration,
-) -> Result<Option<NodeFacts>, LinkError> {
+) -> Result<Found, LinkError> {
     // A link that was left over may have ended meanwhile. What only asks shows whether it lives.
     if let Some(old) = link
         && old.command(&[b"PING"], deadline).await.is_err()
@@ -94,14 +111,15 @@ async fn one(
         none => none.insert(Link::connect(target, deadline).await?),
     };
     match task {
-        Task::Inspect => inspect(link, deadline).await.map(Some),
+        Task::Inspect => inspect(link, deadline).await.map(Found::Facts),
         Task::Failover { host, port, timeout } => {
             let (port, timeout) = (port.to_string(), timeout.as_millis().max(1).to_string());
             let args: [&[u8]; 6] =
                 [b"FAILOVER", b"TO", host.as_bytes(), port.as_bytes(), b"TIMEOUT", timeout.as_bytes()];
-            link.command(&args, deadline).await.map(|_| None)
+            link.command(&args, deadline).await.map(|_| Found::Nothing)
         }
-        Task::Abort => link.command(&[b"FAILOVER", b"ABORT"], deadline).await.map(|_| None),
+        Task::Abort => link.command(&[b"FAILOVER", b"ABORT"], deadline).await.map(|_| Found::Nothing),
+        Task::Duty(duty) => duties::perform(link, other, duty, deadline).await.map(Found::Done),
     }
 }
 

@@ -32,7 +32,7 @@ impl Owner {
             tracing::info!(peer = message.from, node = message.node, "another process of the pair is heard");
         }
         self.events.peers(self.peers.present(now).len());
-        match message.kind {
+        match message.kind.clone() {
             Kind::Hello => {
                 self.say(Kind::Presence, now);
                 self.repeat_hold(now);
@@ -41,6 +41,8 @@ impl Owner {
             Kind::Hold { id, deadline_ms } => self.obey_hold(id, &message.from, deadline_ms, now),
             Kind::Quiesced { id } => self.peer_quiesced(&message.from, id, now),
             Kind::Release { id, switched } => self.obey_release(id, &message.from, switched, now),
+            Kind::Suspect { about } => self.handle_question(&about, now),
+            Kind::Sees { about, answers } => self.handle_sees(message, &about, answers, now),
             Kind::Leave => {
                 tracing::info!(peer = message.from, "another process of the pair leaves");
             }

@@ -146,6 +146,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
             max_bulk: 1 << 20,
             max_args: 1000,
         },
+        failover: crate::config::Failover::default(),
         channel: "__changeover__".to_owned(),
     }
 }
@@ -160,7 +161,11 @@ pub(super) struct Process {
 impl Process {
     /// With workers that are quiet after `quiet`; `None`: they never are.
     pub(super) fn start(pair: &Pair, name: &str, quiet: Option<Duration>) -> Self {
-        let config = Arc::new(config(pair, name));
+        Self::start_as(pair, config(pair, name), quiet)
+    }
+
+    pub(super) fn start_as(pair: &Pair, config: Config, quiet: Option<Duration>) -> Self {
+        let config = Arc::new(config);
         let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
         let plane = Plane::prepare(&config, &[pair.target(0), pair.target(1)], stats);
         let (admin, orders) = (plane.admin(), plane.orders());

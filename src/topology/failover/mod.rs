@@ -286,6 +286,11 @@ impl Failover {
         self.suspends
     }
 
+    /// The node beside us.
+    pub fn node(&self) -> NodeId {
+        self.me
+    }
+
     /// What is under way, in words; for status.
     pub fn state(&self) -> &'static str {
         match (&self.errand, &self.suspicion) {
