@@ -14,6 +14,9 @@ use crate::topology::{NodeId, Reach};
 /// A question is answered for so long.
 const ANSWER_FOR: Duration = Duration::from_millis(500);
 
+/// A nudge lasts this long.
+const NUDGE_FOR: Duration = Duration::from_millis(20);
+
 /// Another process asked what we see of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question {
@@ -50,6 +53,7 @@ impl Owner {
             match effect {
                 Effect::Do { node, duty } => self.send_duty(&mut machine, node, duty, now),
                 Effect::Ask(node) => self.say(Kind::Suspect { about: self.node_name(node) }, now),
+                Effect::Nudge(node) => self.nudge(node, now + NUDGE_FOR),
                 Effect::Tell(note) => self.tell_note(note),
             }
         }

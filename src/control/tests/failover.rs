@@ -25,6 +25,11 @@ async fn both(pair: &Pair) -> (Process, Process) {
     processes
 }
 
+/// After a full synchronisation nothing is streamed before the replica's next acknowledgement, up to a second later.
+async fn acknowledged(pair: &Pair, primary: usize) {
+    assert_eq!(pair.command(primary, &["WAIT", "1", "2000"]).await, Reply::Integer(1));
+}
+
 /// The processes have just begun and do not act yet.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(600)).await;
@@ -39,7 +44,7 @@ async fn the_primary_is_killed_and_its_replica_takes_over_within_a_second() {
     let mut pair = Pair::start().await;
     let (a, b) = both(&pair).await;
     pair.command(0, &["SET", "k", "v"]).await;
-    pair.in_sync(1).await;
+    acknowledged(&pair, 0).await;
     let began = clock::now();
     pair.kill(0);
     b.serves("b").await;
@@ -59,6 +64,7 @@ async fn the_primary_is_killed_and_its_replica_takes_over_within_a_second() {
     }
     // And the other way round.
     settle().await;
+    acknowledged(&pair, 1).await;
     pair.kill(1);
     a.serves("a").await;
     b.serves("a").await;
@@ -84,20 +90,46 @@ async fn alone_the_process_beside_the_replica_promotes_too() {
 #[tokio::test]
 async fn a_primary_that_returns_empty_at_once_neither_wipes_its_replica_nor_is_served() {
     let mut pair = Pair::start().await;
+    // Without the other process nobody agrees that it is dead, so it is back before it was given up.
+    let b = start(&pair, "b", true);
+    b.serves("a").await;
+    settle().await;
+    for n in 0..20 {
+        pair.command(0, &["SET", &format!("k{n}"), "v"]).await;
+    }
+    acknowledged(&pair, 0).await;
+    pair.kill(0);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(pair.role(1).await, "slave", "parked, not yet promoted");
+    pair.spawn(0, &[]).await;
+    b.serves("b").await;
+    pair.in_sync(0).await;
+    for node in [0, 1] {
+        assert_eq!(size(&pair, node).await, Reply::Integer(20), "node {node}");
+    }
+    assert_eq!((b.status().view.epoch, b.status().last_changes[0].lost_bytes), (2, Some(0)));
+}
+
+#[tokio::test]
+async fn roles_go_to_and_fro_with_every_death() {
+    let mut pair = Pair::start().await;
     let (a, b) = both(&pair).await;
     for n in 0..20 {
         pair.command(0, &["SET", &format!("k{n}"), "v"]).await;
     }
-    pair.in_sync(1).await;
-    for round in 0..3 {
+    for round in 0..4 {
         let (dies, takes) = if round % 2 == 0 { (0, "b") } else { (1, "a") };
+        acknowledged(&pair, dies).await;
         pair.kill(dies);
+        tokio::time::sleep(Duration::from_millis(20)).await;
         pair.spawn(dies, &[]).await;
         for process in [&a, &b] {
             process.serves(takes).await;
         }
         pair.in_sync(dies).await;
-        assert_eq!(size(&pair, dies).await, Reply::Integer(20), "round {round}");
+        for node in [0, 1] {
+            assert_eq!(size(&pair, node).await, Reply::Integer(20), "round {round}, node {node}");
+        }
         settle().await;
     }
 }

@@ -3,7 +3,7 @@
 //! A second primary gets no traffic from the moment it is seen; that is the rule's doing. Here it is made to follow the one
 //! in service, after it has been counted what it has that the other lacks, as far as that can be known.
 
-use super::{Duty, Failover, Note, Scene, Second};
+use super::{Duty, Effect, Failover, Note, Scene, Second};
 use crate::topology::evidence::{NodeReport, NodeState};
 use crate::topology::lineage::{Kinship, kinship};
 use crate::topology::node::NodeId;
@@ -12,11 +12,16 @@ impl Failover {
     /// One look while our node is in service.
     pub(super) fn guard(&mut self, scene: &Scene<'_>) {
         self.suspicion = None;
-        self.in_sync_at = None;
+        self.in_sync = None;
         let Some(mine) = scene.mine.claim() else { return };
         self.rejoin(scene, (self.other, scene.other), (self.me, mine), 1);
-        let follows = scene.other.current().is_some_and(|report| report.follows(mine.replication.replid));
-        if !follows || self.errand.is_some() {
+        let follower = scene.other.current().filter(|report| report.follows(mine.replication.replid));
+        let follower = follower.map(NodeReport::run_id);
+        if follower.is_some() && follower != self.follower {
+            self.effects.push_back(Effect::Nudge(self.other));
+        }
+        self.follower = follower;
+        if follower.is_none() || self.errand.is_some() {
             return;
         }
         if self.rejoining.take().is_some() {
@@ -37,7 +42,7 @@ impl Failover {
         }
         let (Some(mine), Some(followed)) = (scene.mine.current(), scene.followed) else { return };
         if mine.follows(followed.id) {
-            self.in_sync_at = Some(self.now);
+            self.in_sync = Some((self.now, mine.replication.offset));
             if self.rejoining.take().is_some() {
                 self.tell(Note::Rejoined(self.me));
             }

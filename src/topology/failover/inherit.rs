@@ -141,10 +141,14 @@ impl Failover {
         if mine.replication.replid != followed.id {
             return Some("it holds another history than the primary");
         }
-        let fresh = self.in_sync_at.is_some_and(|at| at + self.settings.fresh_within >= suspicion.since);
+        // A snapshot from somebody else whose load was cut off leaves the name of the history, and none of its data.
+        if self.in_sync.is_some_and(|(_, offset)| mine.replication.offset < offset) {
+            return Some("it has begun to take over an empty or old data set");
+        }
+        let fresh = self.in_sync.is_some_and(|(at, _)| at + self.settings.fresh_within >= suspicion.since);
         let lag = followed.offset.saturating_sub(mine.replication.offset);
         // We were there when it was lost, but have started anew since: what was remembered must do.
-        let remembered = self.in_sync_at.is_none() && suspicion.found_parked && lag <= self.settings.max_lag_bytes;
+        let remembered = self.in_sync.is_none() && suspicion.found_parked && lag <= self.settings.max_lag_bytes;
         (!fresh && !remembered).then_some("it was not in sync with the primary when that was lost")
     }
 

@@ -125,8 +125,8 @@ pub struct Failover {
     retry_after: Duration,
     /// Something was done at this node then; what it said before does not count.
     acted: Option<(NodeId, Duration)>,
-    /// Our node was last seen in sync with the other one in service.
-    in_sync_at: Option<Duration>,
+    /// When our node was last seen in sync with the other one in service, and how far it was.
+    in_sync: Option<(Duration, u64)>,
     /// Since when the other node has refused every connection, and how often.
     refused: Option<(Duration, u32)>,
     objected_at: Option<Duration>,
@@ -139,6 +139,8 @@ pub struct Failover {
     /// Whom our node followed before it was parked.
     home: Option<(String, u16)>,
     restore: Option<u64>,
+    /// Which process of the other node is known to follow ours.
+    follower: Option<RunId>,
     second: Option<Second>,
     rejoining: Option<NodeId>,
     /// A second primary that was asked to rejoin if it is empty, and is not.
@@ -159,7 +161,7 @@ impl Failover {
             retry_at: now,
             retry_after: RETRY_AFTER,
             acted: None,
-            in_sync_at: None,
+            in_sync: None,
             refused: None,
             objected_at: None,
             agreed_at: None,
@@ -169,6 +171,7 @@ impl Failover {
             fence_due: now,
             home: None,
             restore: None,
+            follower: None,
             second: None,
             rejoining: None,
             holds_data: None,

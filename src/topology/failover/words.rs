@@ -160,6 +160,9 @@ pub enum Effect {
     },
     /// Ask the other processes of the pair what they see of this node.
     Ask(NodeId),
+    /// It has just come into sync: have it acknowledge. Redis streams nothing to it before its first acknowledgement,
+    /// which by itself may take a second.
+    Nudge(NodeId),
     /// Log and count.
     Tell(Note),
 }
