@@ -90,6 +90,12 @@ impl Pair {
         info.lines().find_map(|line| line.strip_prefix("role:")).unwrap().to_owned()
     }
 
+    /// How far a node's history goes.
+    pub(super) async fn offset(&self, node: usize) -> String {
+        let info = self.info(node).await;
+        info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).unwrap().to_owned()
+    }
+
     pub(super) fn signal(&self, node: usize, signal: &str) {
         let pid = self.children[node].as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
