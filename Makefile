@@ -1,0 +1,52 @@
+# Everything a fresh machine needs is behind these words; `make` alone lists them.
+# Nothing here starts a service or changes the system, except `deps`, which installs missing Debian packages as root.
+
+CARGO ?= cargo
+VENV := target/venv
+PYTHON := $(VENV)/bin/python3
+
+.PHONY: help deps build demo test bench check fmt clean
+
+help:
+	@echo 'make demo    two real Redis servers, two proxies, 200 TLS clients, 43 changes of primary: what did clients notice?'
+	@echo 'make test    unit, transcripts, simulation, integration with real servers and client libraries'
+	@echo 'make check   formatting and lints'
+	@echo 'make bench   micro benchmarks of the framer'
+	@echo 'make build   target/release/changeover'
+	@echo 'make deps    installs what is missing (Debian, as root), or says what is'
+	@echo 'DEMO="--switchovers 5 --failovers 5 --kills 1" make demo   passes options; see changeover demo --help'
+
+# The tools that run and test the product. .ci/deps says exactly what is missing when it cannot install it.
+deps:
+	@.ci/deps
+
+build: deps
+	$(CARGO) build --release --locked
+
+demo: build
+	target/release/changeover demo $(DEMO)
+
+test: deps $(VENV)/ready
+	CHANGEOVER_TEST_PYTHON=$(CURDIR)/$(PYTHON) $(CARGO) test --locked
+
+bench: deps
+	$(CARGO) bench --locked
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+fmt:
+	$(CARGO) fmt
+
+# redis-py for the compatibility test; where the index cannot be reached, one that the system has is good enough.
+$(VENV)/ready: tests/compat/requirements.txt
+	@mkdir -p target
+	python3 -m venv --system-site-packages $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/compat/requirements.txt \
+		|| $(PYTHON) -c 'import redis' \
+		|| { rm -rf $(VENV); echo 'redis-py is missing: pip install redis'; exit 1; }
+	@touch $@
+
+clean:
+	$(CARGO) clean

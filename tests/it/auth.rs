@@ -1,0 +1,90 @@
+//! Passwords and ACL users: the proxy lets Redis decide, and remembers who somebody is across a change.
+
+use crate::support::value::ok;
+use crate::support::{Options, Pair, PairOptions, Proxy, Value};
+
+fn protected() -> (Pair, Proxy) {
+    let options = PairOptions {
+        password: Some("secret"),
+        users: vec!["alice on >wonderland ~* &* +@all", "reader on >books ~* -@all +get +ping +auth +hello +select"],
+    };
+    let pair = Pair::with(&options);
+    let proxy = Proxy::with(&pair, "a", Options::default());
+    (pair, proxy)
+}
+
+#[test]
+fn without_a_password_nothing_is_answered_but_the_demand() {
+    let (_pair, proxy) = protected();
+    let mut client = proxy.client();
+    for command in ["GET k", "SET k 1", "PING", "SELECT 1", "SUBSCRIBE c"] {
+        let reply = client.cmd(command);
+        assert!(reply.is_error("NOAUTH"), "{command}: {reply:?}");
+    }
+    assert!(client.cmd("HELLO 3").is_error("NOAUTH"));
+    assert_eq!(client.cmd("AUTH secret"), ok());
+    assert_eq!(client.cmd("SET k 1"), ok());
+}
+
+#[test]
+fn one_client_being_authenticated_opens_nothing_for_another() {
+    let (_pair, proxy) = protected();
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    assert_eq!(one.cmd("AUTH secret"), ok());
+    assert_eq!(one.cmd("SET k 1"), ok());
+    assert!(other.cmd("GET k").is_error("NOAUTH"));
+    assert_eq!(other.cmd("AUTH reader books"), ok());
+    assert_eq!(other.cmd("GET k"), Value::from("1"));
+    assert!(other.cmd("SET k 2").is_error("NOPERM"), "a reader must not write");
+    assert_eq!(one.cmd("SET k 2"), ok(), "and does not hinder the others");
+}
+
+#[test]
+fn a_failed_auth_leaves_the_session_as_it_was() {
+    let (_pair, proxy) = protected();
+    let mut client = proxy.client();
+    assert!(client.cmd("AUTH wrong").is_error("WRONGPASS"));
+    assert!(client.cmd("GET k").is_error("NOAUTH"));
+    assert_eq!(client.cmd("AUTH alice wonderland"), ok());
+    assert_eq!(client.cmd("SELECT 3"), ok());
+    assert_eq!(client.cmd("SET k three"), ok());
+    assert!(client.cmd("AUTH reader wrong").is_error("WRONGPASS"));
+    assert_eq!(client.cmd("ACL WHOAMI"), Value::from("alice"));
+    assert_eq!(client.cmd("GET k"), Value::from("three"));
+    assert!(client.cmd("HELLO 3 AUTH alice wrong").is_error("WRONGPASS"));
+    assert_eq!(client.cmd("HGETALL nokey"), Value::Array(vec![]), "still RESP2");
+    assert_eq!(client.cmd("ACL WHOAMI"), Value::from("alice"));
+}
+
+#[test]
+fn everyone_is_the_same_user_after_a_switchover() {
+    let (pair, proxy) = protected();
+    let (mut alice, mut reader, mut stranger) = (proxy.client(), proxy.client(), proxy.client());
+    assert_eq!(alice.cmd("AUTH alice wonderland"), ok());
+    assert!(matches!(reader.cmd("HELLO 3 AUTH reader books"), Value::Map(_)));
+    assert!(stranger.cmd("GET k").is_error("NOAUTH"));
+    // A wrong attempt must not be what is replayed.
+    assert!(alice.cmd("AUTH alice wrong").is_error("WRONGPASS"));
+    assert_eq!(alice.cmd("SET k 1"), ok());
+    let out = proxy.operate("switchover --to b --timeout 10s");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    pair.wait_primary_b();
+    assert_eq!(alice.cmd("ACL WHOAMI"), Value::from("alice"));
+    assert_eq!(alice.cmd("SET k 2"), ok());
+    assert_eq!(reader.cmd("GET k"), Value::from("2"));
+    assert!(reader.cmd("SET k 3").is_error("NOPERM"));
+    assert!(stranger.cmd("GET k").is_error("NOAUTH"));
+}
+
+#[test]
+fn no_password_stands_in_the_log() {
+    let (_pair, proxy) = protected();
+    let mut client = proxy.client();
+    client.cmd("AUTH alice wonderland");
+    client.cmd("AUTH alice nearly-wonderland");
+    client.cmd("HELLO 3 AUTH reader books");
+    let log = proxy.process.log();
+    for secret in ["secret", "wonderland", "books"] {
+        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+    }
+}

@@ -1,0 +1,17 @@
+//! The product from outside: real servers, real TLS, the real binary, one story for each promise.
+//!
+//! Every proxy's log is read at its end: a warning or an error that the test did not announce fails it.
+//! `redis-server`, `redis-cli` and `redis-benchmark` must be installed (`make deps`).
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod auth;
+mod hostile;
+mod libraries;
+mod lifecycle;
+mod memory;
+mod stateful;
+mod steady;
+mod support;
+mod switchover;
+mod unplanned;

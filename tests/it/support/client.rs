@@ -1,0 +1,136 @@
+//! A blocking TLS client that sends exactly the bytes that a story wants.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
+
+use super::value::{self, Value};
+
+/// Longer than any hold in these tests.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Client {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    input: Vec<u8>,
+    used: usize,
+}
+
+impl Client {
+    /// Connects; the handshake is done on return.
+    pub(crate) fn connect(at: SocketAddr, tls: &Arc<rustls::ClientConfig>) -> Self {
+        Self::try_connect(at, tls).unwrap_or_else(|e| panic!("{at}: {e}"))
+    }
+
+    pub(crate) fn try_connect(at: SocketAddr, tls: &Arc<rustls::ClientConfig>) -> std::io::Result<Self> {
+        let mut tcp = TcpStream::connect(at)?;
+        tcp.set_nodelay(true)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        let mut session = ClientConnection::new(tls.clone(), ServerName::try_from("localhost").unwrap()).unwrap();
+        while session.is_handshaking() {
+            session.complete_io(&mut tcp)?;
+        }
+        Ok(Self { stream: StreamOwned::new(session, tcp), input: Vec::new(), used: 0 })
+    }
+
+    /// The server's certificate, to tell one from the next.
+    pub(crate) fn server_certificate(&self) -> Vec<u8> {
+        self.stream.conn.peer_certificates().unwrap()[0].to_vec()
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.try_send(bytes).unwrap();
+    }
+
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
+    }
+
+    /// Sends a command without reading its reply.
+    pub(crate) fn start(&mut self, words: &str) {
+        self.send(&encode(&words.split(' ').map(str::as_bytes).collect::<Vec<_>>()));
+    }
+
+    /// A command of words, and its reply.
+    pub(crate) fn cmd(&mut self, words: &str) -> Value {
+        self.start(words);
+        self.read()
+    }
+
+    /// A command of any bytes, and its reply.
+    pub(crate) fn call(&mut self, args: &[&[u8]]) -> Value {
+        self.send(&encode(args));
+        self.read()
+    }
+
+    /// The next value.
+    pub(crate) fn read(&mut self) -> Value {
+        self.try_read().unwrap_or_else(|e| panic!("no reply: {e}"))
+    }
+
+    pub(crate) fn try_read(&mut self) -> std::io::Result<Value> {
+        loop {
+            if let Some((value, taken)) = value::decode(&self.input[self.used..]) {
+                self.used += taken;
+                return Ok(value);
+            }
+            self.fill()?;
+        }
+    }
+
+    fn fill(&mut self) -> std::io::Result<()> {
+        self.input.drain(..self.used);
+        self.used = 0;
+        let mut chunk = [0; 16_384];
+        match self.stream.read(&mut chunk)? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            n => self.input.extend_from_slice(&chunk[..n]),
+        }
+        Ok(())
+    }
+
+    /// Nothing arrives within this time.
+    pub(crate) fn expect_silence(&mut self, millis: u64) {
+        self.stream.sock.set_read_timeout(Some(Duration::from_millis(millis))).unwrap();
+        match self.try_read() {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            other => panic!("expected silence, got {other:?}"),
+        }
+        self.stream.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+
+    /// The server closes the connection; what it says before is returned.
+    pub(crate) fn read_to_end(&mut self) -> Vec<Value> {
+        let mut all = Vec::new();
+        loop {
+            match self.try_read() {
+                Ok(value) => all.push(value),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("still open after {PATIENCE:?}; it said {all:?}")
+                }
+                Err(_) => return all,
+            }
+        }
+    }
+}
+
+/// One command in array form.
+pub(crate) fn encode(args: &[&[u8]]) -> Vec<u8> {
+    let mut out = format!("*{}\r\n", args.len()).into_bytes();
+    for arg in args {
+        out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+    out
+}
+
+/// Several commands of words, in array form.
+pub(crate) fn pipeline(commands: &[&str]) -> Vec<u8> {
+    commands.iter().flat_map(|c| encode(&c.split(' ').map(str::as_bytes).collect::<Vec<_>>())).collect()
+}
