@@ -65,7 +65,7 @@ pub enum Found {
     /// It was done.
     Nothing,
     /// From [`Task::Inspect`].
-    Facts(NodeFacts),
+    Facts(Box<NodeFacts>),
     /// From [`Task::Duty`].
     Done(Done),
 }
@@ -111,7 +111,7 @@ async fn one(
         none => none.insert(Link::connect(target, deadline).await?),
     };
     match task {
-        Task::Inspect => inspect(link, deadline).await.map(Found::Facts),
+        Task::Inspect => inspect(link, deadline).await.map(|facts| Found::Facts(Box::new(facts))),
         Task::Failover { host, port, timeout } => {
             let (port, timeout) = (port.to_string(), timeout.as_millis().max(1).to_string());
             let args: [&[u8]; 6] =

@@ -203,7 +203,7 @@ impl Owner {
         match (answer.errand.task, answer.result) {
             (Task::Inspect, result) => {
                 let found = match result {
-                    Ok(Found::Facts(facts)) => Ok(facts),
+                    Ok(Found::Facts(facts)) => Ok(*facts),
                     Ok(_) => Err(LinkError::TimedOut.to_string()),
                     Err(error) => Err(error.to_string()),
                 };
