@@ -18,6 +18,8 @@
 //! Identifiers are short names here; `id2` and `s2` are what a promoted node says of the history that it left.
 //! A node that says nothing for 1,000 ms is silent: stories that last longer let it speak.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::Path;

@@ -170,8 +170,20 @@ impl Session {
 
     /// The unfinished command is over the budget, and everything before it has been sent.
     fn may_stream(&self) -> bool {
-        let large = self.pipeline.unfinished().len() >= self.settings.resend_bytes;
-        large && matches!(self.phase, Phase::Open) && self.pipeline.waiting() == 0 && !self.pipeline.mid_command()
+        self.large_ahead() && matches!(self.phase, Phase::Open) && self.pipeline.waiting() == 0 && !self.pipeline.mid_command()
+    }
+
+    /// The unfinished command is over the budget.
+    pub(super) fn large_ahead(&self) -> bool {
+        !self.is_raw() && self.pipeline.unfinished().len() >= self.settings.resend_bytes
+    }
+
+    /// The unfinished large command gets this answer; what still arrives of it is dropped.
+    pub(super) fn refuse_large(&mut self, answer: Bytes) {
+        drop(self.pipeline.take_unfinished());
+        self.stream.begin(BytesMut::new());
+        self.stream.lose();
+        self.answer_ourselves(Class::Admin, answer);
     }
 
     fn begin_stream(&mut self) {

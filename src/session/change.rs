@@ -61,7 +61,7 @@ impl Session {
     /// A hold has reached a limit: everything that waits is answered with `text` (an error without its dash), and was
     /// not executed.
     pub fn expire(&mut self, text: &str, out: &mut BytesMut) -> u64 {
-        if self.pipeline.mid_command() || self.refusing() {
+        if self.begun() || self.refusing() {
             self.detach(out);
         }
         let mut answer = BytesMut::new();
@@ -72,6 +72,10 @@ impl Session {
         for entry in self.pipeline.waiting_mut().filter(|entry| entry.answer.is_none()) {
             entry.answer = Some(answer.clone());
             ended |= matches!(entry.class, Class::Transaction(Transaction::Exec));
+            count += 1;
+        }
+        if self.large_ahead() {
+            self.refuse_large(answer);
             count += 1;
         }
         self.pipeline.skip_answered();

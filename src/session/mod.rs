@@ -173,7 +173,7 @@ impl Session {
 
     /// There is something for an upstream to do.
     pub fn wants_upstream(&self) -> bool {
-        self.pipeline.waiting() > 0 || self.stream.open()
+        self.pipeline.waiting() > 0 || self.stream.open() || self.large_ahead()
     }
 
     /// The node refused, and has said all it had to say: time to [`Session::detach`].
@@ -191,7 +191,12 @@ impl Session {
 
     /// Commands sent and not yet answered, including a large one on its way.
     pub fn in_flight(&self) -> usize {
-        self.pipeline.in_flight() + usize::from(self.stream.begun() || self.pipeline.mid_command())
+        self.pipeline.in_flight() + usize::from(self.begun())
+    }
+
+    /// Part of a command has been sent, and not its end.
+    pub fn begun(&self) -> bool {
+        self.stream.open() || self.pipeline.mid_command()
     }
 
     /// What is in flight may take as long as the client likes (BLPOP …).

@@ -33,11 +33,6 @@ impl Stream {
         matches!(self.mode, Mode::Passing | Mode::Complete)
     }
 
-    /// Its entry waits for the end to be sent.
-    pub(super) fn begun(&self) -> bool {
-        self.open()
-    }
-
     /// More of it is to come from the client.
     pub(super) fn arriving(&self) -> bool {
         matches!(self.mode, Mode::Passing | Mode::Swallowing)

@@ -248,6 +248,17 @@ fn a_command_over_the_budget_streams_and_one_that_is_lost_says_so() {
 }
 
 #[test]
+fn a_large_first_command_asks_for_an_upstream() {
+    let mut story = Story::new();
+    let large = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000\r\n{}\r\n", "x".repeat(9000));
+    assert_eq!(story.session.handle_input(large[..5000].as_bytes(), &mut story.out), 5000);
+    assert!(story.session.wants_upstream() && !story.session.may_take());
+    story.session.attach();
+    story.client(&large[5000..]);
+    assert_eq!(story.session.to_send(false).len(), large.len());
+}
+
+#[test]
 fn the_pairs_channel_is_reserved() {
     let mut story = Story::attached();
     story.client("PUBLISH __changeover__ x\r\nSUBSCRIBE a __changeover__\r\nGET a\r\n").upstream_gets("GET a|");
@@ -274,6 +285,19 @@ fn a_hold_that_expires_answers_everything_that_waits() {
     story.client_gets("-LOADING no primary\r\n-LOADING no primary\r\n");
     story.session.attach();
     story.client("GET a\r\n").upstream_gets("GET a|");
+}
+
+#[test]
+fn a_hold_that_expires_refuses_a_large_command_that_is_still_arriving() {
+    let mut story = Story::new();
+    let large = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000\r\n{}\r\n", "x".repeat(9000));
+    story.session.handle_input(large[..5000].as_bytes(), &mut story.out);
+    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 1);
+    story.client_gets("-LOADING no primary\r\n");
+    assert!(!story.session.wants_upstream());
+    story.client(&large[5000..]).client("GET a\r\n");
+    story.session.attach();
+    story.upstream_gets("GET a|");
 }
 
 #[test]

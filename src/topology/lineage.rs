@@ -44,6 +44,8 @@ pub struct Followed {
     pub kin: Vec<RunId>,
     /// Nothing has said that the process ceased to be primary. While this holds, the process is its own proof.
     pub unbroken: bool,
+    /// The offset was seen by this process, not only remembered by the one before: it may have been longer since.
+    pub certain: bool,
 }
 
 /// How a node that claims to be primary stands to what was followed.
@@ -143,12 +145,14 @@ impl Followed {
             branches: Vec::new(),
             kin,
             unbroken: true,
+            certain: true,
         }
     }
 
     /// The followed process reports as primary: its history may have got another name, and is longer.
     pub fn advance(&mut self, report: &NodeReport) {
         let info = &report.replication;
+        self.certain = true;
         if info.replid == self.id {
             self.offset = self.offset.max(info.offset);
             return;
@@ -167,8 +171,10 @@ impl Followed {
     pub fn learn(&mut self, report: &NodeReport) {
         let info = &report.replication;
         if info.replid == self.id {
-            if report.role() == Role::Replica {
+            let itself = self.unbroken && report.run_id() == self.run_id;
+            if itself || report.role() == Role::Replica {
                 self.offset = self.offset.max(info.offset);
+                self.certain |= itself;
             }
             if report.follows(self.id) && !self.is_kin(report.run_id()) {
                 keep(&mut self.kin, report.run_id(), MAX_KIN);
@@ -183,7 +189,9 @@ impl Followed {
             Some(parent) => self.branch(parent),
             None => None,
         };
-        if let Some(at) = fork {
+        // A node that restarted with an old snapshot shows the same marks as one that was promoted. What later joins it has
+        // been rolled back: such a history is none of ours.
+        if let Some(at) = fork.filter(|at| *at > self.offset || self.is_kin(report.run_id())) {
             let branch = Branch { id: info.replid, at };
             if !self.branches.contains(&branch) {
                 keep(&mut self.branches, branch, MAX_BRANCHES);

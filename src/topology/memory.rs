@@ -97,6 +97,7 @@ impl Memory {
             branches: self.branches.clone(),
             kin: self.kin.clone(),
             unbroken: self.unbroken,
+            certain: false,
         }
     }
 

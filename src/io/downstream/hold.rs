@@ -58,7 +58,7 @@ impl Conversation {
             Ok(()) => return false,
         };
         let text = format!("LOADING {why}; the command was not executed, try again");
-        if self.session.refusing() {
+        if self.session.refusing() || self.session.begun() {
             self.drop_upstream();
         }
         self.session.expire(&text, &mut self.out);

@@ -157,6 +157,13 @@ fn contest(world: &World<'_>, followed: &Followed, first: Claimant<'_, '_>, seco
         (Merit::Wait, _) | (_, Merit::Wait) => Verdict::Nobody(reason(world, followed)),
         (Merit::Good { .. }, Merit::Bad(_)) => one_proved(world, followed, first, second.0),
         (Merit::Bad(_), Merit::Good { .. }) => one_proved(world, followed, second, first.0),
+        // As long as the followed process claims it, nobody takes over who was not promoted out of its history.
+        (Merit::Good { lost, .. }, Merit::Good { promoted: false, .. }) if stayed(followed, first.0) => {
+            Verdict::Name { node: first.0.0, lost: *lost }
+        }
+        (Merit::Good { promoted: false, .. }, Merit::Good { lost, .. }) if stayed(followed, second.0) => {
+            Verdict::Name { node: second.0.0, lost: *lost }
+        }
         (Merit::Good { lost: a, .. }, Merit::Good { lost: b, .. }) => match kinship(first.0.1, second.0.1) {
             Kinship::SecondDescends { .. } => Verdict::Name { node: second.0.0, lost: *b },
             Kinship::FirstDescends { .. } => Verdict::Name { node: first.0.0, lost: *a },
@@ -168,6 +175,10 @@ fn contest(world: &World<'_>, followed: &Followed, first: Claimant<'_, '_>, seco
             _ => doubt(Doubt::TwoPrimaries),
         },
     }
+}
+
+fn stayed(followed: &Followed, (node, claim): (NodeId, &NodeReport)) -> bool {
+    followed.standing(node, claim) == Standing::Same
 }
 
 /// One of two claimants has a proof. If the proof is only "I am the process that you followed", a claim of the other
@@ -206,9 +217,9 @@ fn merit(world: &World<'_>, followed: &Followed, node: NodeId, claim: &NodeRepor
     }
     match standing {
         Standing::Same => Merit::Good { lost, promoted: false },
-        Standing::Heir { lost: 0, .. } if !kin && followed.node == Some(node) => came_back(world, node),
-        Standing::Heir { lost: missing, descends } if missing == 0 || kin => Merit::Good { lost, promoted: descends },
-        _ if vouched_for(world, followed, claim) && (kin || lost.is_some()) => Merit::Good { lost, promoted: true },
+        Standing::Heir { lost: 0, .. } if !kin => came_back(world, followed, node, claim),
+        Standing::Heir { descends, .. } if kin => Merit::Good { lost, promoted: descends },
+        _ if kin && vouched_for(world, followed, claim) => Merit::Good { lost, promoted: true },
         Standing::Heir { .. } | Standing::Restarted => Merit::Bad(Doubt::Restarted(node)),
         Standing::Older => Merit::Bad(Doubt::Older(node)),
         Standing::Sibling => Merit::Bad(Doubt::Siblings),
@@ -223,12 +234,19 @@ fn others_heard(world: &World<'_>, node: NodeId) -> bool {
         .all(|(_, state)| state.is_lost() || state.current().is_some_and(|report| report.asked_at >= world.none_since))
 }
 
-/// A new process on the followed node has all of the history: it was shut down cleanly. Believed only if the other
-/// node cannot have been promoted meanwhile: nobody listens there, or it says "replica". Its claim, if it makes one, is
-/// weighed against this one.
-fn came_back(world: &World<'_>, node: NodeId) -> Merit {
-    let silent = ids(world.nodes).any(|(other, state)| other != node && state.reach == Reach::Silent);
-    if silent { Merit::Bad(Doubt::Restarted(node)) } else { Merit::Good { lost: Some(0), promoted: false } }
+/// A new process has all of the history, as after a clean shutdown. Believed only if that is certain: the end of the
+/// history was seen by this process, or the other node still has the history and not more of it. On the followed node
+/// besides only if the other one cannot have been promoted meanwhile: nobody listens there, or it says "replica". (Its claim, if it
+/// makes one, is weighed against this one.)
+fn came_back(world: &World<'_>, followed: &Followed, node: NodeId, claim: &NodeReport) -> Merit {
+    let others: Vec<_> = ids(world.nodes).filter(|(other, _)| *other != node).map(|(_, state)| state).collect();
+    let fork = claim.replication.second_offset.unwrap_or(0);
+    let witness = |report: &NodeReport| {
+        followed.is_kin(report.run_id()) && report.replication.replid == followed.id && report.replication.offset < fork
+    };
+    let certain = followed.certain || others.iter().filter_map(|state| state.current()).any(witness);
+    let hidden = followed.node == Some(node) && others.iter().any(|state| state.reach == Reach::Silent);
+    if certain && !hidden { Merit::Good { lost: Some(0), promoted: false } } else { Merit::Bad(Doubt::Restarted(node)) }
 }
 
 /// The followed process itself is the claimant's replica now, in sync.
