@@ -114,6 +114,9 @@ pub fn kinship(first: &NodeReport, second: &NodeReport) -> Kinship {
 
 /// Appends without repetition; the oldest gives way.
 fn keep<T: PartialEq>(ring: &mut Vec<T>, item: T, limit: usize) {
+    if ring.last() == Some(&item) {
+        return;
+    }
     ring.retain(|known| *known != item);
     ring.push(item);
     if ring.len() > limit {
@@ -187,15 +190,16 @@ impl Followed {
         let fork = match info.replid2 {
             Some(parent) if parent == self.id => info.second_offset,
             Some(parent) => self.branch(parent),
-            None => None,
+            None => self.branch(info.replid),
         };
-        // A node that restarted with an old snapshot shows the same marks as one that was promoted. What later joins it has
-        // been rolled back: such a history is none of ours.
-        if let Some(at) = fork.filter(|at| *at > self.offset || self.is_kin(report.run_id())) {
-            let branch = Branch { id: info.replid, at };
-            if !self.branches.contains(&branch) {
-                keep(&mut self.branches, branch, MAX_BRANCHES);
-            }
+        // A node that restarted with an old snapshot shows the same marks as one that was promoted. Only of a process
+        // that was seen to hold the history it is known that it left it where it says.
+        match fork.filter(|_| self.is_kin(report.run_id())) {
+            Some(_) if self.branch(info.replid).is_some() => {}
+            Some(at) => keep(&mut self.branches, Branch { id: info.replid, at }, MAX_BRANCHES),
+            // Its data were replaced by somebody else's.
+            None if report.role() == Role::Replica => self.kin.retain(|kin| *kin != report.run_id()),
+            None => {}
         }
     }
 

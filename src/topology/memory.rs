@@ -1,8 +1,8 @@
 //! What must be remembered across our own restart: whom we followed, and how far.
 //!
 //! Text in, text out; the file itself is the shell's. Without it a proxy that restarts would believe an old primary
-//! that came back empty. Invariant: what is read back was written by us, in this version, whole; anything else is an error
-//! that says so, never a guess.
+//! that came back empty. Invariant: what is read back was written by us, in this version, whole; anything else is an
+//! error that says so, never a guess.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! One proxy's control side in the simulation: probes with delays, losses and reordering, a memory, and the promises that
-//! are checked at every view.
+//! One proxy's control side in the simulation: probes with delays, losses and reordering, a memory, and the promises
+//! that are checked at every view.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -127,7 +127,8 @@ impl Observer {
     fn asked(&mut self, node: usize, server: &Server, asked: u64, now: u64, quiet: bool, random: &mut Random) {
         let back = now + delay(quiet, random);
         if !server.alive {
-            self.mail.push((back, node, Mail::Answer(Box::new(Evidence::Gone(Gone::Refused)), None)));
+            // (A refusal is never overtaken: the next question is asked after it.)
+            self.mail.push((now, node, Mail::Answer(Box::new(Evidence::Gone(Gone::Refused)), None)));
         } else if server.frozen {
             // It waits in the socket until the node wakes, or until the deadline.
             let mail = if now >= asked + SILENT_AFTER {

@@ -2,9 +2,9 @@
 //!
 //! One pure function, [`decide`]; it remembers nothing and acts on nothing. What it keeps to:
 //!
-//! * **The primary in service stays** as long as its own process says that it is primary, whatever its history is called
-//!   now. Only a process that was seen to hold the same history and was promoted out of it takes over; a node that
-//!   merely restarted with an old snapshot carries the same marks, but nobody promoted it.
+//! * **The primary in service stays** as long as its own process says that it is primary, whatever its history is
+//!   called now. Only a process that was seen to hold the same history and was promoted out of it takes over; a node
+//!   that merely restarted with an old snapshot carries the same marks, but nobody promoted it.
 //! * **Without one, a successor must prove its descent.** A process seen in sync with what was followed may lack some
 //!   bytes (an unplanned promotion; they are counted). A process that nobody has seen in sync must lack nothing.
 //! * **A node that came back** with the whole history, as after a clean shutdown, is believed only when the other node
@@ -235,9 +235,8 @@ fn others_heard(world: &World<'_>, node: NodeId) -> bool {
 }
 
 /// A new process has all of the history, as after a clean shutdown. Believed only if that is certain: the end of the
-/// history was seen by this process, or the other node still has the history and not more of it. On the followed node
-/// besides only if the other one cannot have been promoted meanwhile: nobody listens there, or it says "replica". (Its claim, if it
-/// makes one, is weighed against this one.)
+/// history was seen by this process, or the other node still has the history and not more of it. And only if the other
+/// one is heard, or nobody listens there: one that is merely silent may come back, or may have been promoted meanwhile.
 fn came_back(world: &World<'_>, followed: &Followed, node: NodeId, claim: &NodeReport) -> Merit {
     let others: Vec<_> = ids(world.nodes).filter(|(other, _)| *other != node).map(|(_, state)| state).collect();
     let fork = claim.replication.second_offset.unwrap_or(0);
@@ -245,7 +244,7 @@ fn came_back(world: &World<'_>, followed: &Followed, node: NodeId, claim: &NodeR
         followed.is_kin(report.run_id()) && report.replication.replid == followed.id && report.replication.offset < fork
     };
     let certain = followed.certain || others.iter().filter_map(|state| state.current()).any(witness);
-    let hidden = followed.node == Some(node) && others.iter().any(|state| state.reach == Reach::Silent);
+    let hidden = others.iter().any(|state| state.reach == Reach::Silent);
     if certain && !hidden { Merit::Good { lost: Some(0), promoted: false } } else { Merit::Bad(Doubt::Restarted(node)) }
 }
 

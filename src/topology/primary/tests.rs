@@ -137,7 +137,7 @@ fn a_primary_that_restarts_empty_is_a_doubt_until_adopted() {
 #[test]
 fn an_answer_to_a_question_from_before_the_loss_is_dropped() {
     let mut story = Story::steady();
-    story.say(A, Evidence::Gone(Gone::Refused));
+    story.say(A, Evidence::Gone(Gone::Refused)).hear(B, replica(2, "a", 640, None));
     let mut late = primary(1, "a", 650, None);
     late.asked_at = at(5);
     story.say(A, Evidence::Report(late));

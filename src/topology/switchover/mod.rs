@@ -1,7 +1,7 @@
 //! A planned switchover, from the gates to the release.
 //!
-//! One process of the pair, the coordinator, runs this machine; it says what is to be done ([`Effect`]) and is told what
-//! became of it ([`Event`]). It does not decide who is primary: every process believes the nodes themselves
+//! One process of the pair, the coordinator, runs this machine; it says what is to be done ([`Effect`]) and is told
+//! what became of it ([`Event`]). It does not decide who is primary: every process believes the nodes themselves
 //! ([`Topology`](super::Topology)), and a release is only the word that nobody needs to wait for *this* any longer.
 //!
 //! ```text
@@ -16,12 +16,12 @@
 //! ```
 //!
 //! Why the watchdog: the TIMEOUT of `FAILOVER` covers only its first phase. If the target dies after it has caught up,
-//! the old primary waits as a replica for ever, with its writes hanging; `FAILOVER ABORT` makes it primary again. But if
-//! the target had been promoted by then, there would be two primaries that descend from one history. So the machine aborts only
-//! when it has heard, since the watchdog went off, that the target is a replica still, or gone.
+//! the old primary waits as a replica for ever, with its writes hanging; `FAILOVER ABORT` makes it primary again. But
+//! if the target had been promoted by then, there would be two primaries that descend from one history. So the machine
+//! aborts only when it has heard, since the watchdog went off, that the target is a replica still, or gone.
 //!
-//! Invariants: until `FAILOVER` is sent nothing was changed; every hold that was announced is released exactly once; the
-//! machine always ends, within [`Settings::total`] of the last gate.
+//! Invariants: until `FAILOVER` is sent nothing was changed; every hold that was announced is released exactly once;
+//! everybody is released within [`Settings::total`] of the last gate, and the machine ends within `rejoin` after that.
 
 pub mod gates;
 #[cfg(test)]
@@ -68,8 +68,8 @@ pub struct Switchover {
 }
 
 impl Switchover {
-    /// Begins: the first effect is [`Effect::CheckGates`]. What the nodes reported when the gates were looked at is told
-    /// ([`Event::Reported`]) before their result: it says which history the target must descend from.
+    /// Begins: the first effect is [`Effect::CheckGates`]. What the nodes reported when the gates were looked at is
+    /// told ([`Event::Reported`]) before their result: it says which history the target must descend from.
     pub fn new(settings: Settings, from: NodeId, to: NodeId, peers: Vec<PeerId>, now: Duration) -> Self {
         Self {
             settings,
