@@ -170,7 +170,10 @@ impl Session {
 
     /// The unfinished command is over the budget, and everything before it has been sent.
     fn may_stream(&self) -> bool {
-        self.large_ahead() && matches!(self.phase, Phase::Open) && self.pipeline.waiting() == 0 && !self.pipeline.mid_command()
+        self.large_ahead()
+            && matches!(self.phase, Phase::Open)
+            && self.pipeline.waiting() == 0
+            && !self.pipeline.mid_command()
     }
 
     /// The unfinished command is over the budget.

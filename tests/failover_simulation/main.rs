@@ -14,6 +14,7 @@
 mod agent;
 mod world;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use agent::{Agent, LIMIT, Order, Outgoing, Post, perform};
@@ -23,7 +24,7 @@ use world::{Random, STEP, World};
 
 const CALM_START: Duration = Duration::from_secs(3);
 const STORM: Duration = Duration::from_secs(25);
-const CALM_END: Duration = Duration::from_secs(30);
+const CALM_END: Duration = Duration::from_secs(20);
 
 struct Run {
     seed: u64,
@@ -38,6 +39,8 @@ struct Run {
     /// A primary was lost whose replica was not in sync, or had no agent: an operator has to decide.
     stranded: bool,
     died: [Option<Duration>; 2],
+    /// Writes that were on both nodes at some time.
+    safe: BTreeSet<u64>,
     story: Vec<String>,
 }
 
@@ -56,6 +59,7 @@ impl Run {
             excused: false,
             stranded: false,
             died: [None; 2],
+            safe: BTreeSet::new(),
             story: Vec::new(),
         }
     }
@@ -226,6 +230,18 @@ impl Run {
         {
             self.fail("two nodes are served, and both take writes");
         }
+        let nodes = &self.world.nodes;
+        if self.excused || !self.world.now.as_millis().is_multiple_of(500) {
+            return;
+        }
+        for node in serves.into_iter().flatten().filter(|node| nodes[*node].alive) {
+            if !self.safe.is_subset(&nodes[node].data) {
+                self.fail("what was on both nodes is not on the node that is served");
+            }
+        }
+        if nodes.iter().all(|node| node.alive) {
+            self.safe.extend(nodes[0].data.intersection(&nodes[1].data));
+        }
     }
 
     fn check_end(&self) {
@@ -247,10 +263,17 @@ impl Run {
 
     /// Something goes wrong, about twice a second.
     fn disturb(&mut self) {
-        if !self.world.random.one_in(100) {
+        let now = self.world.now;
+        for at in 0..2 {
+            if !self.agents[at].running && self.world.random.one_in(100) {
+                self.agents[at].restart(now);
+                self.tell(format!("agent {at} restarts"));
+            }
+        }
+        // From a few misfortunes to one after the other.
+        if !self.world.random.one_in([1000, 500, 250, 100][(self.seed / 3 % 4) as usize]) {
             return;
         }
-        let now = self.world.now;
         let at = self.world.random.below(2) as usize;
         let what = self.world.random.below(14);
         let done = match what {
@@ -300,9 +323,11 @@ impl Run {
                 self.agents[at].running = false;
                 "agent crashes"
             }
-            12 if !self.agents[at].running => {
-                self.agents[at].restart(now);
-                "agent restarts"
+            12 => {
+                // A flap.
+                self.world.cut_nodes = false;
+                (self.world.cut_agent, self.world.deaf) = ([false; 2], [false; 2]);
+                "the network is whole again"
             }
             13 if self.world.random.one_in(2) => {
                 self.world.deaf[at] = !self.world.deaf[at];
@@ -355,7 +380,7 @@ fn never_two_and_never_wiped() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("CHANGEOVER_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("CHANGEOVER_SEEDS").unwrap_or(400),
+        None => 0..number("CHANGEOVER_SEEDS").unwrap_or(200),
     };
     let (mut promotions, mut judged, mut total) = (0, 0, 0);
     for seed in seeds.clone() {
