@@ -87,6 +87,7 @@ impl Reader<'_> {
         let admin = self.one(&keys::ADMIN, value::admin);
         let metrics = self.one(&keys::METRICS, value::socket);
         let workers = self.size(&keys::WORKERS);
+        let lanes = self.one(&keys::LANES, |text| value::second_word(keys::LANES.kind, text)).map(|off| !off);
         let state_dir = self.one(&keys::STATE_DIR, value::path);
         let log = self.log();
         let hold = HoldLimits {
@@ -115,6 +116,7 @@ impl Reader<'_> {
             admin: admin?,
             metrics,
             workers,
+            lanes: lanes?,
             state_dir: state_dir?,
             hold,
             drain,

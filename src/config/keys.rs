@@ -174,6 +174,8 @@ keys! {
             "Where `status`, `switchover`, `drain` and `adopt` reach the process; TCP on loopback only.";
         METRICS = "metrics", Socket, Nothing("not served"), "Where /metrics, /livez and /readyz are served.";
         WORKERS = "workers", Count(1, 256), Found("one for each core, at most 8", defaults::workers_text), "Worker threads.";
+        LANES = "lanes", Either("on", "off"), Value("on"),
+            "Whether clients share connections to Redis while nothing ties them to one of their own; off: one for each.";
         STATE_DIR = "state-dir", Directory,
             Found("$STATE_DIRECTORY, else /var/lib/changeover as root, else $XDG_STATE_HOME/changeover",
                 defaults::state_dir_text),

@@ -45,6 +45,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Worker threads (at least 1).
     pub workers: usize,
+    /// Free sessions share upstream connections.
+    pub lanes: bool,
     /// Where the memory of who was primary is kept.
     pub state_dir: PathBuf,
     /// Limits of a hold.

@@ -18,6 +18,8 @@ use crate::topology::switchover::gates::NodeFacts;
 
 /// Errands that wait for one node.
 pub const QUEUE: usize = 8;
+/// A link that answered this recently is taken to be alive.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Something to be done at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,14 +80,14 @@ pub async fn carry_out(
     mut errands: mpsc::Receiver<Errand>,
     out: mpsc::Sender<Answer>,
 ) {
-    let mut link = None;
+    let mut kept = None;
     while let Some(errand) = errands.recv().await {
         let deadline = clock::now() + limit;
-        let result = one(&mut link, &target, other.as_ref(), &errand.task, deadline).await;
+        let result = one(&mut kept, &target, other.as_ref(), &errand.task, deadline).await;
         if let Err(error) = &result
             && !matches!(error, LinkError::Redis(_))
         {
-            link = None;
+            kept = None;
         }
         if out.send(Answer { node: target.node, errand, result }).await.is_err() {
             return;
@@ -93,34 +95,45 @@ pub async fn carry_out(
     }
 }
 
+/// A link with the time of its last answer.
+struct Kept {
+    link: Link,
+    used: Duration,
+}
+
 async fn one(
-    link: &mut Option<Link>,
+    kept: &mut Option<Kept>,
     target: &Target,
     other: Option<&Target>,
     task: &Task,
     deadline: Duration,
 ) -> Result<Found, LinkError> {
-    // A link that was left over may have ended meanwhile. What only asks shows whether it lives.
-    if let Some(old) = link
-        && old.command(&[b"PING"], deadline).await.is_err()
+    // A link that was left over may have ended meanwhile. What only asks shows whether it lives; a hand-over must not
+    // be what finds out.
+    if let Some(old) = kept
+        && clock::now().saturating_sub(old.used) > FRESH
+        && old.link.command(&[b"PING"], deadline).await.is_err()
     {
-        *link = None;
+        *kept = None;
     }
-    let link = match link {
-        Some(link) => link,
-        none => none.insert(Link::connect(target, deadline).await?),
+    let kept = match kept {
+        Some(kept) => kept,
+        none => none.insert(Kept { link: Link::connect(target, deadline).await?, used: clock::now() }),
     };
-    match task {
-        Task::Inspect => inspect(link, deadline).await.map(|facts| Found::Facts(Box::new(facts))),
+    let link = &mut kept.link;
+    let found = match task {
+        Task::Inspect => Found::Facts(Box::new(inspect(link, deadline).await?)),
         Task::Failover { host, port, timeout } => {
             let (port, timeout) = (port.to_string(), timeout.as_millis().max(1).to_string());
             let args: [&[u8]; 6] =
                 [b"FAILOVER", b"TO", host.as_bytes(), port.as_bytes(), b"TIMEOUT", timeout.as_bytes()];
-            link.command(&args, deadline).await.map(|_| Found::Nothing)
+            link.command(&args, deadline).await.map(|_| Found::Nothing)?
         }
-        Task::Abort => link.command(&[b"FAILOVER", b"ABORT"], deadline).await.map(|_| Found::Nothing),
-        Task::Duty(duty) => duties::perform(link, other, duty, deadline).await.map(Found::Done),
-    }
+        Task::Abort => link.command(&[b"FAILOVER", b"ABORT"], deadline).await.map(|_| Found::Nothing)?,
+        Task::Duty(duty) => duties::perform(link, other, duty, deadline).await.map(Found::Done)?,
+    };
+    kept.used = clock::now();
+    Ok(found)
 }
 
 async fn inspect(link: &mut Link, deadline: Duration) -> Result<NodeFacts, LinkError> {

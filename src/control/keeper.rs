@@ -10,12 +10,13 @@ use tokio::time::sleep_until;
 
 use crate::io::clock;
 use crate::io::state_file::StateFile;
+use crate::metrics::events::Events;
 
 /// Before a failed save is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Saves every new text until the sender is gone and the last one is saved or has failed.
-pub async fn keep(file: StateFile, mut newest: watch::Receiver<Option<String>>) {
+pub async fn keep(file: StateFile, mut newest: watch::Receiver<Option<String>>, events: Events) {
     let mut complained = false;
     let mut again = false;
     loop {
@@ -34,6 +35,7 @@ pub async fn keep(file: StateFile, mut newest: watch::Receiver<Option<String>>) 
         let Some(text) = newest.borrow_and_update().clone() else { continue };
         let result = save(&file, text).await;
         again = result.is_err();
+        events.saved(!again);
         match result {
             Ok(()) if complained => {
                 complained = false;

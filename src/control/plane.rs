@@ -115,11 +115,11 @@ impl Plane {
             posts.push(post);
             errands.push(errand);
         }
-        let keeper = spawn(keeper::keep(file, kept_rx));
+        let events = Events::new(config.nodes.iter().map(|node| node.name.clone()).collect());
+        let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
         let reins = Reins { orders, status, pace, door, memory: kept, nudges, posts, errands, reload: reload_tx };
         let inbox = Inbox { sightings, news, words, requests: requests_rx, answers, reloads, signals };
-        let events = Events::new(config.nodes.iter().map(|node| node.name.clone()).collect());
         Owner::new(me, config, reins, stats, events, memory, clock::now()).run(inbox).await;
         wind_up(tasks, last_words, keeper).await;
     }

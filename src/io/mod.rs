@@ -8,6 +8,7 @@ pub mod client;
 pub mod clock;
 mod downstream;
 pub mod http;
+mod lane;
 pub mod notify;
 pub mod nudge;
 pub mod orders;

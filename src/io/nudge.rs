@@ -13,7 +13,7 @@ use super::client::{Link, LinkError, Target};
 use super::clock;
 
 /// Between two nudges.
-pub const EVERY: Duration = Duration::from_millis(2);
+pub const EVERY: Duration = Duration::from_millis(1);
 /// Between attempts to connect while nothing is to be done.
 const RECONNECT: Duration = Duration::from_secs(1);
 /// The same while something is.
@@ -26,6 +26,7 @@ pub async fn nudge(target: Target, limit: Duration, mut until: watch::Receiver<D
     loop {
         let now = clock::now();
         let busy = *until.borrow_and_update() > now;
+        let kept = link.is_some();
         let pause = match step(&mut link, &target, now + limit, busy).await {
             Ok(()) if busy => EVERY,
             Ok(()) => {
@@ -42,7 +43,12 @@ pub async fn nudge(target: Target, limit: Duration, mut until: watch::Receiver<D
                     tracing::warn!(node = target.node.0, %text, "a switchover may take a second: no REPLCONF GETACK");
                     refused = text;
                 }
-                if busy { RECONNECT_SOON } else { RECONNECT }
+                match busy {
+                    // The link that was kept had ended long ago.
+                    true if kept => Duration::ZERO,
+                    true => RECONNECT_SOON,
+                    false => RECONNECT,
+                }
             }
         };
         tokio::select! {

@@ -18,6 +18,8 @@ use crate::topology::{Evidence, Gone, NodeReport};
 
 /// How often a process is asked anew who it is.
 const SERVER_EVERY: Duration = Duration::from_secs(1);
+/// Between the beginnings of two polls, however many ask for one.
+const CLOSEST: Duration = Duration::from_millis(1);
 /// First pause after a failure that follows another; doubles up to the interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
@@ -75,9 +77,8 @@ pub async fn watch(target: Target, times: ProbeTimes, mut pace: watch::Receiver<
                     return;
                 }
                 // A node that cannot be reached is not asked faster because others want to know.
-                if failures > 1 {
-                    sleep_until(next).await;
-                }
+                let soonest = if failures > 1 { next } else { clock::instant(began + CLOSEST).min(next) };
+                sleep_until(soonest).await;
             }
         }
     }

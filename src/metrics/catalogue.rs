@@ -265,6 +265,10 @@ families! {
     Control Counter RELOADS = "changeover_reloads_total", "Reloads (SIGHUP)." {
         result: [("ok", "In force."), ("failed", "Refused; the old settings stay in force.")]
     };
+    Control Counter STATE_SAVES = "changeover_state_saves_total",
+        "Saves of the memory of who was primary; without it, a restart of this process begins with what was saved last." {
+        result: [("ok", "On disk."), ("failed", "Not saved; serving goes on, and it is tried again.")]
+    };
     Control Gauge BUILD_INFO = "changeover_build_info", "Always 1; the version is in the label." { version: [] };
 }
 

@@ -139,6 +139,11 @@ impl Events {
     pub fn reload(&self, accepted: bool) {
         counter!(table::RELOADS.name, "result" => if accepted { "ok" } else { "failed" }).increment(1);
     }
+
+    /// The memory was saved, or not.
+    pub fn saved(&self, saved: bool) {
+        counter!(table::STATE_SAVES.name, "result" => if saved { "ok" } else { "failed" }).increment(1);
+    }
 }
 
 fn describe(family: &Family) {

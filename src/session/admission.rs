@@ -12,7 +12,7 @@ use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span
 use crate::protocol::{encode, inline};
 
 use super::pipeline::Entry;
-use super::{Kind, Phase, Session, WINDOW};
+use super::{Home, Kind, Phase, Session, WINDOW};
 
 /// Bytes of a streamed command that may wait for the upstream.
 const STREAM_BACKLOG: usize = 64 * 1024;
@@ -50,7 +50,10 @@ impl Session {
             _ => {
                 let kept = self.pipeline.len() - self.pipeline.delivered_bytes();
                 let room = self.pipeline.undelivered() < WINDOW && kept < self.settings.resend_bytes;
-                !self.stream.open() && !self.transaction.raw_ahead && (room || self.may_stream())
+                !self.stream.open()
+                    && !self.transaction.raw_ahead
+                    && !self.leaving_lane()
+                    && (room || self.may_stream())
             }
         }
     }
@@ -68,11 +71,13 @@ impl Session {
         self.pipeline.append(bytes);
         match framed {
             Framed::More if matches!(self.phase, Phase::Raw) => self.pass_raw(),
-            Framed::More => {
+            Framed::More if self.large_ahead() => {
+                self.moved_much();
                 if self.may_stream() {
                     self.begin_stream();
                 }
             }
+            Framed::More => {}
             Framed::Nothing => self.pipeline.drop_unfinished(),
             Framed::Command(shape) => self.admit(shape),
             Framed::Inline => self.admit_inline(),
@@ -98,7 +103,7 @@ impl Session {
         encoded.fill(0);
     }
 
-    fn admit(&mut self, shape: Shape) {
+    pub(super) fn admit(&mut self, shape: Shape) {
         let command = self.pipeline.unfinished();
         let found = classify(command, shape.name, shape.second);
         let class = found.map_or(Class::Admin, |found| found.class);
@@ -109,6 +114,9 @@ impl Session {
         if matches!(self.phase, Phase::Raw) {
             let command = self.pipeline.take_unfinished();
             self.raw.extend_from_slice(&command);
+            return;
+        }
+        if self.keep_off_lane(shape, found) {
             return;
         }
         self.tally.command(Kind::of(found.map(|found| found.class), found.is_some_and(|found| found.blocks.is_some())));
@@ -126,7 +134,7 @@ impl Session {
         });
     }
 
-    fn answer_ourselves(&mut self, class: Class, answer: Bytes) {
+    pub(super) fn answer_ourselves(&mut self, class: Class, answer: Bytes) {
         let queued = self.transaction.queueing(class);
         self.tally.authored += u64::from(answer.first() == Some(&b'-'));
         self.pipeline.push(Entry {
@@ -170,7 +178,8 @@ impl Session {
 
     /// The unfinished command is over the budget, and everything before it has been sent.
     fn may_stream(&self) -> bool {
-        self.large_ahead()
+        let own = self.home() == Home::Own;
+        own && self.large_ahead()
             && matches!(self.phase, Phase::Open)
             && self.pipeline.waiting() == 0
             && !self.pipeline.mid_command()

@@ -21,7 +21,9 @@
 //! Nothing here waits, reads a clock or touches a socket. What is counted is left in a [`Tally`] for the caller.
 
 mod admission;
+mod affinity;
 mod change;
+mod greeting;
 mod pipeline;
 mod preamble;
 mod replies;
@@ -38,12 +40,16 @@ use bytes::BytesMut;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::request::{Limits, RequestFramer};
 
+use affinity::Affinity;
 use pipeline::Pipeline;
-use preamble::{ConnectionState, Preamble};
+use preamble::ConnectionState;
 use replies::Assembly;
 use stream::Stream;
 use transaction::TransactionState;
 
+pub use affinity::Home;
+pub use greeting::{Greeting, Heard};
+pub use preamble::LaneKey;
 pub use tally::{Kind, Tally};
 
 /// What all sessions of a process have in common.
@@ -55,6 +61,8 @@ pub struct Settings {
     pub resend_bytes: usize,
     /// The pair's channel, which clients may not use.
     pub reserved_channel: Vec<u8>,
+    /// Sessions may share upstreams.
+    pub lanes: bool,
 }
 
 /// Commands of one session that may be unanswered at a time; more wait in the client's socket.
@@ -67,6 +75,7 @@ pub struct Session {
     pipeline: Pipeline,
     state: ConnectionState,
     transaction: TransactionState,
+    affinity: Affinity,
     assembly: Assembly,
     stream: Stream,
     phase: Phase,
@@ -95,25 +104,17 @@ enum Phase {
     Raw,
 }
 
-struct Greeting {
-    preamble: Preamble,
-    /// Handed to the upstream, of the current part.
-    sent: usize,
-    /// AUTH is not yet answered.
-    authenticating: bool,
-    /// Replies of `rest` seen.
-    replies: usize,
-}
-
 impl Session {
     /// A client that has said nothing yet.
     pub fn new(settings: Rc<Settings>) -> Self {
+        let affinity = Affinity::new(settings.lanes);
         Self {
             framer: RequestFramer::new(settings.limits),
             settings,
             pipeline: Pipeline::default(),
             state: ConnectionState::default(),
             transaction: TransactionState::default(),
+            affinity,
             assembly: Assembly::default(),
             stream: Stream::default(),
             phase: Phase::Detached,
@@ -127,16 +128,36 @@ impl Session {
 
     // ---- the upstream ----
 
-    /// A fresh upstream is there: the client's state is replayed on it before anything else.
+    /// A fresh upstream of the session's own is there: the client's state is replayed on it before anything else.
     pub fn attach(&mut self) {
-        let preamble = self.state.preamble();
-        let authenticating = !preamble.first.is_empty();
-        self.phase = if authenticating || preamble.replies > 0 {
-            Phase::Greeting(Greeting { preamble, sent: 0, authenticating, replies: 0 })
-        } else {
-            Phase::Open
-        };
+        let mut preamble = self.state.preamble();
+        if self.settings.lanes && self.pipeline.waits_for_replicas() && preamble.replies == 0 {
+            // WAIT covers what was written before the last command of the same connection.
+            preamble.say(&[b"PING"]);
+        }
+        self.phase = Greeting::new(preamble).map_or(Phase::Open, Phase::Greeting);
         self.enter_raw();
+    }
+
+    /// The session has a place on a lane, which has been brought into the state of [`Session::lane_key`].
+    pub fn board(&mut self) {
+        self.phase = Phase::Open;
+    }
+
+    /// The lane could not be brought into that state: `reply` says why, and the client is let go.
+    pub fn turn_away(&mut self, reply: &[u8], out: &mut BytesMut) {
+        self.turned_away(reply);
+        self.deliver(out);
+    }
+
+    /// Which lanes this session may share.
+    pub fn lane_key(&self) -> LaneKey {
+        self.state.lane_key()
+    }
+
+    /// The last `count` commands that were sent have not left this process: they are to be sent again.
+    pub fn retract(&mut self, count: usize) {
+        self.pipeline.retract(count);
     }
 
     /// Bytes for the upstream now. Under a `hold` only what was begun is finished.
@@ -156,17 +177,19 @@ impl Session {
         }
     }
 
-    /// The upstream took `count` of the bytes of [`Session::to_send`].
-    pub fn sent(&mut self, count: usize) {
+    /// The upstream took `count` of the bytes of [`Session::to_send`]; says how many commands that completed.
+    pub fn sent(&mut self, count: usize) -> usize {
         match &mut self.phase {
-            Phase::Greeting(greeting) => greeting.sent += count,
+            Phase::Greeting(greeting) => greeting.sent(count),
             Phase::Raw => drop(self.raw.split_to(count.min(self.raw.len()))),
             _ if self.pipeline.to_send().is_empty() => self.stream_sent(count),
             _ => {
-                self.pipeline.advance(count);
+                let completed = self.pipeline.advance(count);
                 self.enter_raw();
+                return completed;
             }
         }
+        0
     }
 
     // ---- what the caller decides by ----
@@ -258,12 +281,5 @@ impl Session {
         self.pipeline.deliver_front(false, false);
         self.pipeline.release_delivered();
         self.phase = Phase::Raw;
-    }
-}
-
-impl Greeting {
-    fn to_send(&self) -> &[u8] {
-        let bytes: &[u8] = if self.authenticating { &self.preamble.first } else { &self.preamble.rest };
-        bytes.get(self.sent..).unwrap_or_default()
     }
 }

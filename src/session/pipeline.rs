@@ -164,6 +164,21 @@ impl Pipeline {
         completed
     }
 
+    /// The last `count` sent commands never left: they wait again.
+    pub(super) fn retract(&mut self, count: usize) {
+        let from = self.sent.saturating_sub(count).max(self.answered);
+        let bytes: usize = self.entries.range(from..self.sent).map(|entry| entry.len).sum();
+        self.sent = from;
+        self.sent_end -= bytes;
+        self.cursor = self.sent_end;
+        self.holes = self.entries.iter().skip(self.sent).filter(|entry| entry.answer.is_some()).count();
+    }
+
+    /// The next command to be sent is WAIT or WAITAOF.
+    pub(super) fn waits_for_replicas(&self) -> bool {
+        self.entries.get(self.sent).is_some_and(|entry| entry.blocks && entry.class == Class::Admin)
+    }
+
     /// The streamed command at the end has been handed over outside of the buffer.
     pub(super) fn streamed_sent(&mut self) {
         if self.entries.get(self.sent).is_some_and(|entry| entry.streamed) {

@@ -12,6 +12,8 @@ use crate::protocol::args::args;
 use crate::protocol::command::Connection;
 use crate::protocol::encode;
 
+use super::greeting::Greeting;
+
 /// The replayable state of one connection.
 #[derive(Default)]
 pub(super) struct ConnectionState {
@@ -23,6 +25,27 @@ pub(super) struct ConnectionState {
     library: Vec<(Vec<u8>, Vec<u8>)>,
     /// Switches whose last accepted form is replayed as it was: tracking, no-evict, no-touch, readonly.
     switches: Vec<(Connection, Vec<u8>)>,
+}
+
+/// What sessions that share an upstream have in common.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct LaneKey {
+    auth: Option<Zeroizing<Vec<u8>>>,
+    protocol: Option<u8>,
+    database: u64,
+}
+
+impl LaneKey {
+    /// What a fresh upstream must be told to become such a lane.
+    pub fn greeting(&self) -> Option<Greeting> {
+        let state = ConnectionState {
+            auth: self.auth.clone(),
+            protocol: self.protocol,
+            database: self.database,
+            ..ConnectionState::default()
+        };
+        Greeting::new(state.preamble())
+    }
 }
 
 /// Commands that bring a fresh upstream into a client's state.
@@ -38,7 +61,24 @@ pub(super) struct Preamble {
     pub essential: usize,
 }
 
+impl Preamble {
+    pub(super) fn say(&mut self, words: &[&[u8]]) {
+        encode::command(&mut self.rest, words);
+        self.replies += 1;
+    }
+}
+
 impl ConnectionState {
+    /// See [`LaneKey`].
+    pub(super) fn lane_key(&self) -> LaneKey {
+        LaneKey { auth: self.auth.clone(), protocol: self.protocol, database: self.database }
+    }
+
+    /// A switch is on that belongs to the connection.
+    pub(super) fn switched(&self) -> bool {
+        !self.switches.is_empty()
+    }
+
     /// RESP3 was agreed on.
     pub(super) fn resp3(&self) -> bool {
         self.protocol == Some(3)
@@ -111,22 +151,18 @@ impl ConnectionState {
         if let Some(auth) = &self.auth {
             preamble.first = auth.clone();
         }
-        let mut add = |words: &[&[u8]]| {
-            encode::command(&mut preamble.rest, words);
-            preamble.replies += 1;
-        };
         if let Some(protocol) = self.protocol {
-            add(&[b"HELLO", protocol.to_string().as_bytes()]);
+            preamble.say(&[b"HELLO", protocol.to_string().as_bytes()]);
         }
         if self.database != 0 {
-            add(&[b"SELECT", self.database.to_string().as_bytes()]);
+            preamble.say(&[b"SELECT", self.database.to_string().as_bytes()]);
         }
         let essential = usize::from(self.protocol.is_some()) + usize::from(self.database != 0);
         if let Some(name) = &self.name {
-            add(&[b"CLIENT", b"SETNAME", name]);
+            preamble.say(&[b"CLIENT", b"SETNAME", name]);
         }
         for (key, value) in &self.library {
-            add(&[b"CLIENT", b"SETINFO", key, value]);
+            preamble.say(&[b"CLIENT", b"SETINFO", key, value]);
         }
         for (_, command) in &self.switches {
             preamble.rest.extend_from_slice(command);

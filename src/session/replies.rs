@@ -12,7 +12,7 @@ use crate::protocol::refusal::{Refusal, refusal};
 
 use super::admission::goes_raw;
 use super::pipeline::Turn;
-use super::{Phase, Session};
+use super::{Heard, Phase, Session};
 
 /// A reply is delivered in pieces only when it is larger than this: until then the loss of its upstream leaves the
 /// client with nothing half said.
@@ -98,6 +98,7 @@ impl Session {
                 _ => return,
             }
             let begun = std::mem::take(&mut self.assembly.partial);
+            self.moved_much();
             if self.assembly.half_delivered() {
                 out.extend_from_slice(&begun);
             }
@@ -159,9 +160,15 @@ impl Session {
 
     /// Delivers answers whose turn has come.
     pub(super) fn deliver(&mut self, out: &mut BytesMut) {
-        while let Some(answer) = self.pipeline.take_front_answer() {
-            out.extend_from_slice(&answer);
-            self.let_go(&answer);
+        loop {
+            while let Some(answer) = self.pipeline.take_front_answer() {
+                out.extend_from_slice(&answer);
+                self.let_go(&answer);
+            }
+            if !self.leaving_lane() || self.pipeline.undelivered() > 0 {
+                return;
+            }
+            self.unpark();
         }
     }
 
@@ -187,25 +194,16 @@ impl Session {
 
     /// A reply to the replay of the client's connection state.
     fn greeted(&mut self, reply: &[u8]) {
-        let failed = reply.first() == Some(&b'-');
         let Phase::Greeting(greeting) = &mut self.phase else { return };
-        let fatal = if greeting.authenticating {
-            (greeting.authenticating, greeting.sent) = (false, 0);
-            failed
-        } else {
-            greeting.replies += 1;
-            failed && greeting.replies <= greeting.preamble.essential
-        };
-        if fatal {
-            return self.turned_away(reply);
-        }
-        if !greeting.authenticating && greeting.replies == greeting.preamble.replies {
-            self.phase = Phase::Open;
+        match greeting.heard(reply) {
+            Heard::More => {}
+            Heard::Done => self.phase = Phase::Open,
+            Heard::TurnedAway => self.turned_away(reply),
         }
     }
 
     /// The upstream does not accept the client's state: the client is told in the server's words, and let go.
-    fn turned_away(&mut self, reply: &[u8]) {
+    pub(super) fn turned_away(&mut self, reply: &[u8]) {
         let reply = Bytes::copy_from_slice(reply);
         for entry in self.pipeline.undelivered_mut().filter(|entry| entry.answer.is_none()) {
             entry.answer = Some(reply.clone());

@@ -17,8 +17,12 @@ const ABORTED: &str =
 
 impl Story {
     fn new() -> Self {
-        let settings =
-            Settings { limits: Limits::default(), resend_bytes: 4096, reserved_channel: b"__changeover__".to_vec() };
+        let settings = Settings {
+            limits: Limits::default(),
+            resend_bytes: 4096,
+            reserved_channel: b"__changeover__".to_vec(),
+            lanes: false,
+        };
         let framer = ReplyFramer::new(ReplyLimits::default());
         Self { session: Session::new(Rc::new(settings)), framer, out: BytesMut::new() }
     }

@@ -44,6 +44,11 @@ impl TransactionState {
         self.open || self.queueing
     }
 
+    /// It is open, or begun by WATCH, or was lost and is not yet over for the client.
+    pub(super) fn ties(&self) -> bool {
+        self.watching || self.watch_lost || self.dead.is_some()
+    }
+
     pub(super) fn watching(&self) -> bool {
         self.watching
     }

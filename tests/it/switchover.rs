@@ -70,6 +70,7 @@ fn roles_exchanged_with_replicaof_are_not_noticed() {
     });
     assert_eq!(pair.a.cmd(&format!("REPLICAOF 127.0.0.1 {}", pair.b.port)), ok());
     assert_eq!(pair.b.cmd("REPLICAOF NO ONE"), ok());
+    assert_eq!(pair.a.cmd("CLIENT UNPAUSE"), ok());
     pair.wait_primary_b();
     pause(300);
     load.stop().assert_unnoticed(&pair.b);
@@ -128,6 +129,9 @@ fn a_pipeline_sent_while_writes_are_paused_is_answered_in_order() {
     pause(100);
     assert_eq!(pair.a.cmd(&format!("REPLICAOF 127.0.0.1 {}", pair.b.port)), ok());
     assert_eq!(pair.b.cmd("REPLICAOF NO ONE"), ok());
+    pause(200);
+    // Only now does the demoted node go on reading, and refuse.
+    assert_eq!(pair.a.cmd("CLIENT UNPAUSE"), ok());
     let replies: Vec<Value> = (0..6).map(|_| client.read()).collect();
     let wanted = ["0".into(), ok(), "1".into(), 2.into(), "2".into(), Value::Simple("PONG".into())];
     assert_eq!(replies, wanted);
@@ -136,7 +140,7 @@ fn a_pipeline_sent_while_writes_are_paused_is_answered_in_order() {
 #[test]
 fn a_switchover_that_cannot_work_changes_nothing() {
     let mut pair = Pair::start();
-    let proxy = Proxy::with(&pair, "a", Options::default().announce("b"));
+    let proxy = Proxy::with(&pair, "a", Options::default().announce("switchover"));
     let mut client = proxy.client();
     client.cmd("SET k 1");
     for wrong in ["switchover --to a", "switchover --to nobody"] {

@@ -71,8 +71,8 @@ impl Pair {
     /// Who says that it is primary, while the other is its replica in step.
     pub(super) fn primary(&self) -> Option<Place> {
         match (self.node(Place::A).standing().ok()?, self.node(Place::B).standing().ok()?) {
-            (Standing::Primary, Standing::Replica { connected: true }) => Some(Place::A),
-            (Standing::Replica { connected: true }, Standing::Primary) => Some(Place::B),
+            (Standing::Primary { replicas: 1 }, Standing::Replica { connected: true }) => Some(Place::A),
+            (Standing::Replica { connected: true }, Standing::Primary { replicas: 1 }) => Some(Place::B),
             _ => None,
         }
     }

@@ -128,7 +128,10 @@ impl Direct {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// It takes writes.
-    Primary,
+    Primary {
+        /// Replicas that are online; each becomes so with its first acknowledgement.
+        replicas: usize,
+    },
     /// It follows another.
     Replica {
         /// Its link to the primary is up and its data are in step.
@@ -220,7 +223,7 @@ impl Redis {
     pub(super) fn standing(&self) -> Result<Standing, String> {
         let role = self.ask(&[b"ROLE"])?;
         match role.items() {
-            [_, _, Value::Array(_)] => Ok(Standing::Primary),
+            [_, _, Value::Array(replicas)] => Ok(Standing::Primary { replicas: replicas.len() }),
             [_, _, _, state, _] => Ok(Standing::Replica { connected: state.text() == Some(b"connected") }),
             _ => Err(format!("redis-server {}: an unexpected reply to ROLE", self.name)),
         }

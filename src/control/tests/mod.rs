@@ -6,7 +6,9 @@ mod support;
 use std::time::Duration;
 
 use super::channel::{Kind, Message};
-use crate::io::admin::{AdminRequest, ChangeKind, Outcome, SwitchoverOrder, ViewState};
+use crate::config::Secret;
+use crate::io::admin::{AdminRequest, ChangeKind, Outcome, Progress, SwitchoverOrder, ViewState};
+use crate::io::client::{Login, Reply};
 use crate::io::clock;
 use support::{PATIENCE, Pair, Process, two, until};
 
@@ -44,6 +46,43 @@ async fn an_announced_switchover_holds_every_process_and_switches_in_millisecond
     let back = b.switchover(SwitchoverOrder::default()).await;
     assert_eq!(back.outcome, Outcome::Switched, "{back:#?}");
     a.serves("a").await;
+}
+
+/// What our own user needs, and nothing more.
+const PERMISSIONS: &[&str] = &[
+    "resetkeys",
+    "resetchannels",
+    "-@all",
+    "+info",
+    "+ping",
+    "+wait",
+    "+publish",
+    "+subscribe",
+    "+failover",
+    "+replconf",
+    "+config|get",
+    "&__changeover__",
+];
+
+#[tokio::test]
+async fn a_user_with_few_permissions_is_enough() {
+    let mut pair = Pair::start().await;
+    for node in [0, 1] {
+        pair.command(node, &[&["ACL", "SETUSER", "changeover", "on", ">secret"], PERMISSIONS].concat()).await;
+    }
+    let password = Secret::new(b"secret".to_vec());
+    pair.login = Some(Login { user: Some("changeover".to_owned()), password });
+    let (a, b) = two(&pair, AT_ONCE).await;
+    let report = a.switchover(to("b")).await;
+    assert_eq!(report.outcome, Outcome::Switched, "{report:#?}");
+    let unchecked: Vec<_> = report.gates.iter().filter(|gate| gate.detail.contains("not permitted")).collect();
+    assert!(unchecked.is_empty(), "{unchecked:?}");
+    b.serves("b").await;
+    pair.in_sync(0).await;
+    // Nothing was refused on the way: the log of each node says so.
+    for node in [0, 1] {
+        assert_eq!(pair.command(node, &["ACL", "LOG"]).await, Reply::Array(Vec::new()));
+    }
 }
 
 #[tokio::test]
@@ -100,6 +139,22 @@ async fn when_the_coordinator_dies_the_others_let_go_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn when_the_coordinator_dies_after_the_hand_over_began_the_others_follow_the_nodes() {
+    let pair = Pair::start().await;
+    let (a, b) = two(&pair, Some(Duration::from_millis(150))).await;
+    let (progress, mut lines) = tokio::sync::mpsc::channel(64);
+    a.admin.requests.send(AdminRequest::Switchover { order: to("b"), progress }).await.unwrap();
+    while !matches!(lines.recv().await.unwrap(), Progress::Gate(_)) {}
+    // The replica cannot acknowledge: the hand-over has to wait for it.
+    pair.signal(1, "-STOP");
+    until("FAILOVER waits", async || pair.failover_state(0).await == "waiting-for-sync").await;
+    a.task.abort();
+    pair.signal(1, "-CONT");
+    let status = b.until("b, released", |s| s.view.primary.as_deref() == Some("b") && s.hold.is_none()).await;
+    assert_eq!(status.last_changes[0].kind, ChangeKind::Announced, "{status:#?}");
+}
+
+#[tokio::test]
 async fn two_coordinators_at_once_end_with_one_primary_and_no_hold() {
     let pair = Pair::start().await;
     let (a, b) = two(&pair, AT_ONCE).await;
@@ -141,7 +196,7 @@ async fn roles_switched_by_hand_demote_first_are_followed_at_once() {
     pair.command(1, &["REPLICAOF", "NO", "ONE"]).await;
     let status = a.serves("b").await;
     assert_eq!(status.last_changes[0].kind, ChangeKind::Observed);
-    assert_eq!(status.last_changes[0].lost_bytes, Some(0));
+    assert_eq!(status.last_changes[0].lost_bytes, Some(0), "{status:#?}");
 }
 
 #[tokio::test]
@@ -187,6 +242,28 @@ async fn a_restarted_process_does_not_believe_an_empty_old_primary() {
     let again = Process::start(&pair, "a", AT_ONCE);
     let status = again.serves("b").await;
     assert!(status.view.epoch >= 2, "epochs only grow, restarts included: {}", status.view.epoch);
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_and_a_memory_that_is_damaged_do_not_stop_serving() {
+    let pair = Pair::start().await;
+    let state = support::config(&pair, "a").state_dir;
+    // No directory can be made where a file is; unlike permissions, this holds for root as well.
+    std::fs::write(&state, "in the way").unwrap();
+    let a = Process::start(&pair, "a", AT_ONCE);
+    a.serves("a").await;
+    drain(a).await;
+    std::fs::remove_file(&state).unwrap();
+    let again = Process::start(&pair, "a", AT_ONCE);
+    again.serves("a").await;
+    drain(again).await;
+    let file = std::fs::read_dir(&state).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&file, "{}").unwrap();
+    let third = Process::start(&pair, "a", AT_ONCE);
+    third.serves("a").await;
+    drain(third).await;
+    let names: Vec<_> = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "the damaged text is kept aside: {names:?}");
 }
 
 #[tokio::test]

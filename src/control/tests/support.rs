@@ -13,7 +13,7 @@ use crate::config::{self, Admin, ClientLimits, Config, DrainTimes, HoldLimits, P
 use crate::control::plane::Plane;
 use crate::control::{inbox, spawn};
 use crate::io::admin::{AdminHandle, AdminRequest, Progress, Status, SwitchoverOrder, SwitchoverReport};
-use crate::io::client::{Link, LinkError, Reply, Target};
+use crate::io::client::{Link, LinkError, Login, Reply, Target};
 use crate::io::clock;
 use crate::io::orders::{News, Orders};
 use crate::metrics::worker::WorkerStats;
@@ -26,6 +26,8 @@ pub(super) struct Pair {
     dir: tempfile::TempDir,
     ports: [u16; 2],
     children: [Option<Child>; 2],
+    /// Whom control planes log in as.
+    pub(super) login: Option<Login>,
 }
 
 impl Pair {
@@ -33,7 +35,7 @@ impl Pair {
         // Both are held while they are looked for, so that they differ.
         let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = free.map(|listener| listener.local_addr().unwrap().port());
-        let mut pair = Self { dir: tempfile::tempdir().unwrap(), ports, children: [None, None] };
+        let mut pair = Self { dir: tempfile::tempdir().unwrap(), ports, children: [None, None], login: None };
         pair.spawn(0, &[]).await;
         let follow = format!("127.0.0.1 {}", ports[0]);
         pair.spawn(1, &["--replicaof", &follow]).await;
@@ -42,9 +44,12 @@ impl Pair {
     }
 
     pub(super) async fn spawn(&mut self, node: usize, more: &[&str]) {
+        // Of its own: a replica leaves the snapshot of its last full resynchronisation behind.
+        let dir = self.dir.path().join(node.to_string());
+        std::fs::create_dir_all(&dir).unwrap();
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0"])
-            .args(["--port", &self.ports[node].to_string(), "--dir", self.dir.path().to_str().unwrap()])
+            .args(["--port", &self.ports[node].to_string(), "--dir", dir.to_str().unwrap()])
             .args(more)
             .stdout(Stdio::null())
             .spawn()
@@ -78,16 +83,33 @@ impl Pair {
     }
 
     pub(super) async fn in_sync(&self, replica: usize) {
+        // "Online" comes first: the stream begins with the replica's first acknowledgement, up to a second later.
         until("the replica is in sync", async || {
             self.info(replica).await.contains("master_link_status:up")
-                && self.info(1 - replica).await.contains("state=online")
+                && self.wait(1 - replica).await == Ok(Reply::Integer(1))
         })
         .await;
     }
 
-    pub(super) async fn role(&self, node: usize) -> String {
+    /// Whether the replica has acknowledged a write of this connection.
+    async fn wait(&self, primary: usize) -> Result<Reply, LinkError> {
+        let deadline = clock::now() + Duration::from_secs(2);
+        let mut link = Link::connect(&self.target(primary), deadline).await?;
+        link.command(&[b"SET", b"in-sync", b"yes"], deadline).await?;
+        link.command(&[b"WAIT", b"1", b"1000"], deadline).await
+    }
+
+    async fn field(&self, node: usize, name: &str) -> String {
         let info = self.info(node).await;
-        info.lines().find_map(|line| line.strip_prefix("role:")).unwrap().to_owned()
+        info.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned()
+    }
+
+    pub(super) async fn role(&self, node: usize) -> String {
+        self.field(node, "role:").await
+    }
+
+    pub(super) async fn failover_state(&self, node: usize) -> String {
+        self.field(node, "master_failover_state:").await
     }
 
     /// How far a node's history goes.
@@ -137,6 +159,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         admin: Admin::Unix(pair.dir().join(name)),
         metrics: None,
         workers: 2,
+        lanes: true,
         state_dir: pair.dir().join(format!("state-{name}")),
         hold: HoldLimits { time: Duration::from_secs(3), bytes: 1 << 20, requests: 1000 },
         drain: DrainTimes { spread: Duration::from_millis(100), deadline: Duration::from_secs(1) },
@@ -173,7 +196,8 @@ impl Process {
     pub(super) fn start_as(pair: &Pair, config: Config, quiet: Option<Duration>) -> Self {
         let config = Arc::new(config);
         let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
-        let plane = Plane::prepare(&config, &[pair.target(0), pair.target(1)], stats);
+        let targets = [0, 1].map(|node| Target { login: pair.login.clone(), ..pair.target(node) });
+        let plane = Plane::prepare(&config, &targets, stats);
         let (admin, orders) = (plane.admin(), plane.orders());
         let (news, news_rx) = mpsc::channel(inbox::QUEUE);
         for worker in 0..config.workers {

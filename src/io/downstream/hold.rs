@@ -43,6 +43,9 @@ impl Conversation {
         if !waits || self.may_send() {
             return self.release();
         }
+        if self.held.since.is_none() && self.connecting() {
+            return false;
+        }
         let since = *self.held.since.get_or_insert_with(|| {
             self.worker.begin_hold();
             self.now

@@ -10,11 +10,13 @@
 
 mod handshake;
 mod hold;
+mod shared;
 mod tally;
 mod upstream;
 
+use std::cell::RefCell;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -50,9 +52,9 @@ pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: s
     let seat = worker.sit(clock::now());
     let reason = match handshake::accept(&worker, &tls, socket).await {
         Some(client) => {
-            let mut conversation = Conversation::new(Rc::clone(&worker), Rc::clone(&seat), client);
-            let reason = std::future::poll_fn(|cx| conversation.poll(cx)).await;
-            conversation.end();
+            let conversation = Conversation::new(Rc::clone(&worker), Rc::clone(&seat), client);
+            let reason = std::future::poll_fn(|cx| conversation.borrow_mut().poll(cx)).await;
+            conversation.borrow_mut().end();
             reason
         }
         None => Counter::ClosedHandshake,
@@ -61,7 +63,13 @@ pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: s
     worker.leave(&seat);
 }
 
-struct Conversation {
+/// A conversation as a lane knows it.
+pub(super) type Passenger = Rc<RefCell<Conversation>>;
+
+/// One client and its session.
+pub(super) struct Conversation {
+    /// Itself, to be handed to a lane.
+    me: Weak<RefCell<Conversation>>,
     worker: Rc<Worker>,
     seat: Rc<Seat>,
     client: TlsStream<TcpStream>,
@@ -73,6 +81,10 @@ struct Conversation {
     /// Some of `out` may be encrypted and not yet written.
     unflushed: bool,
     up: Up,
+    /// Which stay on a lane this is: replies for an earlier one are nobody's.
+    ticket: u32,
+    /// When it is looked at whether the session may go back to a lane.
+    rest_at: Option<Duration>,
     retry: Retry,
     held: Held,
     /// The client has closed its side.
@@ -89,26 +101,31 @@ struct Conversation {
 }
 
 impl Conversation {
-    fn new(worker: Rc<Worker>, seat: Rc<Seat>, client: TlsStream<TcpStream>) -> Self {
-        Self {
-            session: Session::new(Rc::clone(&worker.settings)),
-            worker,
-            seat,
-            client,
-            input: BytesMut::new(),
-            out: BytesMut::new(),
-            unflushed: false,
-            up: Up::None,
-            retry: Retry::default(),
-            held: Held::default(),
-            gone: false,
-            ending: None,
-            version: 0,
-            flying: false,
-            timer: None,
-            now: clock::now(),
-            unsent_since: None,
-        }
+    fn new(worker: Rc<Worker>, seat: Rc<Seat>, client: TlsStream<TcpStream>) -> Passenger {
+        Rc::new_cyclic(|me| {
+            RefCell::new(Self {
+                me: me.clone(),
+                session: Session::new(Rc::clone(&worker.settings)),
+                worker,
+                seat,
+                client,
+                input: BytesMut::new(),
+                out: BytesMut::new(),
+                unflushed: false,
+                up: Up::None,
+                ticket: 0,
+                rest_at: None,
+                retry: Retry::default(),
+                held: Held::default(),
+                gone: false,
+                ending: None,
+                version: 0,
+                flying: false,
+                timer: None,
+                now: clock::now(),
+                unsent_since: None,
+            })
+        })
     }
 
     /// Ready with the reason once the conversation has ended.
@@ -245,7 +262,7 @@ impl Conversation {
     }
 
     fn end(&mut self) {
-        self.up = Up::None;
+        self.leave_upstream();
         if self.flying {
             self.worker.flight(false);
         }

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!   None --dial or warm--> Ready --orders name another node--> leaving --all answered, or time is up--> None
-//!                            |                                                                           ^
-//!                            +-- end of file, given up, refused -----------------------------------------+
+//!     |                      |                                                                           ^
+//!     +-- board a lane --> Shared -- end of file, given up, refused -------------------------------------+
 //! ```
+//!
+//! A free session rides a lane (`shared.rs`), a pinned one has a connection of its own.
 //!
 //! Invariant: after a node was given up nothing more is read from it, so a late reply of it reaches nobody.
 
@@ -20,8 +22,10 @@ use crate::io::clock;
 use crate::io::orders::News;
 use crate::metrics::worker::{Counter, Gauge};
 use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
+use crate::session::Home;
 use crate::topology::node::{Epoch, NodeId};
 
+use super::shared::Shared;
 use super::{Conversation, OUT_BATCH, OUT_LIMIT};
 
 /// A node that became a replica answers what it was asked before; longer than this is not waited for.
@@ -39,6 +43,8 @@ pub(super) enum Up {
     Dialling(Dialling),
     /// Open.
     Ready(Box<Ready>),
+    /// A place on a lane.
+    Shared(Shared),
 }
 
 type Dial = Pin<Box<dyn Future<Output = Result<Upstream, LinkError>>>>;
@@ -68,7 +74,7 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    fn after_failure(&mut self, epoch: Epoch, now: Duration) {
+    pub(super) fn after_failure(&mut self, epoch: Epoch, now: Duration) {
         self.pause = if self.epoch == epoch { (self.pause * 2).clamp(RETRY.0, RETRY.1) } else { RETRY.0 };
         self.epoch = epoch;
         self.at = now + self.pause;
@@ -82,13 +88,28 @@ impl Retry {
 impl Conversation {
     /// Commands may be sent on the upstream as it is.
     pub(super) fn may_send(&self) -> bool {
-        let Up::Ready(up) = &self.up else { return false };
-        !self.session.refusing() && up.leaving.is_none() && self.may_begin()
+        let leaving = match &self.up {
+            Up::Ready(up) => up.leaving,
+            Up::Shared(up) if up.boarded => up.leaving,
+            _ => return false,
+        };
+        !self.session.refusing() && leaving.is_none() && self.may_begin()
     }
 
     /// There is a primary, and no ordered hold.
-    fn may_begin(&self) -> bool {
+    pub(super) fn may_begin(&self) -> bool {
         self.worker.orders().primary.is_some() && !self.worker.ordered_hold(self.now)
+    }
+
+    /// The first try to reach the primary is under way: that is no hold.
+    pub(super) fn connecting(&self) -> bool {
+        let tried = self.retry.due(self.worker.orders().epoch).is_some();
+        let leaving = match &self.up {
+            Up::Ready(up) => up.leaving.is_some(),
+            Up::Shared(up) => up.leaving.is_some(),
+            Up::None | Up::Dialling(_) => false,
+        };
+        self.may_begin() && !tried && !leaving && !self.session.refusing()
     }
 
     /// Brings the upstream in line with the orders.
@@ -98,19 +119,26 @@ impl Conversation {
             self.take_orders();
         }
         let mut moved = false;
-        if let Up::Ready(up) = &self.up {
-            let (node, epoch) = (up.node, up.epoch);
+        let place = match &self.up {
+            Up::Ready(up) => Some((up.node, up.epoch, up.leaving)),
+            Up::Shared(up) => Some((up.lane.node, up.epoch, up.leaving)),
+            Up::None | Up::Dialling(_) => None,
+        };
+        if let Some((node, epoch, leaving)) = place {
             if self.session.refused().is_some() {
                 self.worker.hint(News::Refused { node, epoch });
                 self.retry.after_failure(epoch, self.now);
                 self.drop_upstream();
                 moved = true;
-            } else if let Some(since) = up.leaving {
+            } else if let Some(since) = leaving {
                 let over = self.session.in_flight() == 0 || since + FAREWELL <= self.now;
                 if over && !self.session.is_raw() {
                     self.drop_upstream();
                     moved = true;
                 }
+            } else if self.wrong_home() {
+                self.drop_upstream();
+                moved = true;
             }
         }
         moved |= self.connect();
@@ -127,6 +155,12 @@ impl Conversation {
                 Some(_) => up.leaving = up.leaving.or(Some(self.now)),
                 None => {}
             },
+            Up::Shared(up) if up.epoch <= orders.given_up => self.drop_upstream(),
+            Up::Shared(up) => match orders.primary {
+                Some(primary) if primary == up.lane.node => (up.epoch, up.leaving) = (orders.epoch, None),
+                Some(_) => up.leaving = up.leaving.or(Some(self.now)),
+                None => {}
+            },
             Up::Dialling(dialling) if Some(dialling.node) != orders.primary => self.up = Up::None,
             Up::Dialling(dialling) => dialling.epoch = orders.epoch,
             Up::None => {}
@@ -135,11 +169,20 @@ impl Conversation {
 
     /// The upstream ends here; the session learns what that means for it.
     pub(super) fn drop_upstream(&mut self) {
-        if matches!(self.up, Up::Ready(_)) {
-            self.worker.stats.lower(Gauge::UpstreamsOpen, 1);
-        }
-        self.up = Up::None;
+        self.leave_upstream();
         self.session.detach(&mut self.out);
+    }
+
+    /// Gives the place at the upstream up, without the session being told.
+    pub(super) fn leave_upstream(&mut self) {
+        match std::mem::replace(&mut self.up, Up::None) {
+            Up::Ready(_) => self.worker.stats.lower(Gauge::UpstreamsOpen, 1),
+            Up::Shared(up) => {
+                self.ticket = self.ticket.wrapping_add(1);
+                up.lane.alight();
+            }
+            Up::None | Up::Dialling(_) => {}
+        }
     }
 
     /// Gets an upstream if the session has something for one.
@@ -152,6 +195,9 @@ impl Conversation {
         let Some(node) = primary else { return false };
         if self.retry.due(epoch).is_some_and(|at| at > self.now) {
             return false;
+        }
+        if self.session.home() == Home::Lane {
+            return self.board(node, epoch);
         }
         if let Some(stream) = worker.pool.take(node) {
             self.attach(node, epoch, stream);
@@ -173,13 +219,20 @@ impl Conversation {
     }
 
     /// The connection ended by itself.
-    fn lose_upstream(&mut self) {
-        if let Up::Ready(up) = &self.up {
-            self.worker.stats.add(Counter::UpstreamLost, 1);
-            self.worker.hint(News::UpstreamLost { node: up.node, epoch: up.epoch });
+    pub(super) fn lose_upstream(&mut self) {
+        let place = match &self.up {
+            Up::Ready(up) => {
+                self.worker.stats.add(Counter::UpstreamLost, 1);
+                Some((up.node, up.epoch))
+            }
+            Up::Shared(up) => Some((up.lane.node, up.epoch)),
+            Up::None | Up::Dialling(_) => None,
+        };
+        if let Some((node, epoch)) = place {
+            self.worker.hint(News::UpstreamLost { node, epoch });
             if self.session.refusing() {
-                self.worker.hint(News::Refused { node: up.node, epoch: up.epoch });
-                self.retry.after_failure(up.epoch, self.now);
+                self.worker.hint(News::Refused { node, epoch });
+                self.retry.after_failure(epoch, self.now);
             }
         }
         self.drop_upstream();
@@ -194,6 +247,7 @@ impl Conversation {
         let worker = Rc::clone(&self.worker);
         match &mut self.up {
             Up::None => false,
+            Up::Shared(_) => self.poll_lane(cx),
             Up::Dialling(dialling) => {
                 let Poll::Ready(result) = dialling.dial.as_mut().poll(cx) else { return false };
                 let (node, epoch) = (dialling.node, dialling.epoch);
@@ -245,7 +299,11 @@ impl Conversation {
 
     pub(super) fn poll_to_upstream(&mut self, cx: &mut Context<'_>) -> bool {
         let hold = !self.may_begin();
-        let Up::Ready(up) = &mut self.up else { return false };
+        let up = match &mut self.up {
+            Up::Ready(up) => up,
+            Up::Shared(_) => return self.append_to_lane(hold),
+            _ => return false,
+        };
         let hold = hold || up.leaving.is_some();
         let mut moved = false;
         loop {
@@ -283,11 +341,13 @@ impl Conversation {
         });
         let farewell = match &self.up {
             Up::Ready(up) => up.leaving.filter(|_| !self.session.is_raw()).map(|since| since + FAREWELL),
+            Up::Shared(up) => up.leaving.map(|since| since + FAREWELL),
             _ => None,
         };
+        let rest = self.rest_at.filter(|_| matches!(self.up, Up::Ready(_)));
         let waits = matches!(self.up, Up::None) && self.session.wants_upstream() && self.may_begin();
         let retry = if waits { self.retry.due(self.worker.orders().epoch) } else { None };
-        [leave, farewell, retry, self.hold_deadline()].into_iter().flatten().min()
+        [leave, farewell, retry, rest, self.hold_deadline()].into_iter().flatten().min()
     }
 
     /// Sleeps until the next time-out; wakes itself when it has passed.

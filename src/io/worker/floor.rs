@@ -93,6 +93,7 @@ fn settings(config: &Config) -> Settings {
         limits: request::Limits { max_bulk: config.limits.max_bulk, max_args: config.limits.max_args, ..defaults },
         resend_bytes: config.limits.resend_bytes,
         reserved_channel: config.channel.clone().into_bytes(),
+        lanes: config.lanes,
     }
 }
 
@@ -144,6 +145,7 @@ impl Seed {
             holding_since: Cell::new(None),
             quiesced: Cell::new(None),
             tally: Cell::new((0, 0)),
+            lanes: RefCell::default(),
             stats: self.stats,
         });
         worker.take_orders(orders, crate::io::clock::now());

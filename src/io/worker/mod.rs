@@ -20,9 +20,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::metrics::worker::{Gauge, WorkerStats};
-use crate::session::Settings;
+use crate::session::{LaneKey, Settings};
+use crate::topology::node::NodeId;
 
 use super::client::Target;
+use super::lane::Lane;
 use super::orders::{News, Orders};
 use super::tls::ServerSide;
 use super::{clock, downstream};
@@ -58,6 +60,7 @@ pub(super) struct Worker {
     holding_since: Cell<Option<Duration>>,
     quiesced: Cell<Option<u64>>,
     tally: Cell<(u64, u64)>,
+    lanes: RefCell<Vec<Rc<Lane>>>,
 }
 
 /// Limits that the shell keeps.
@@ -138,11 +141,28 @@ impl Worker {
     }
 
     fn wake_all(&self) {
-        for seat in self.seats.borrow().iter().flatten() {
-            if let Some(waker) = seat.waker.borrow().as_ref() {
-                waker.wake_by_ref();
-            }
-        }
+        self.seats.borrow().iter().flatten().for_each(|seat| seat.wake());
+        self.lanes.borrow().iter().for_each(|lane| lane.wake());
+    }
+
+    // ---- lanes ----
+
+    /// The lane to `node` for this key that still takes commands.
+    pub(super) fn find_lane(&self, key: &LaneKey, node: NodeId) -> Option<Rc<Lane>> {
+        let given_up = self.orders().given_up;
+        let lanes = self.lanes.borrow();
+        let fits = |lane: &&Rc<Lane>| lane.node == node && lane.epoch() > given_up && !lane.over() && lane.key == *key;
+        lanes.iter().find(fits).map(Rc::clone)
+    }
+
+    /// A lane has been made.
+    pub(super) fn keep_lane(&self, lane: &Rc<Lane>) {
+        self.lanes.borrow_mut().push(Rc::clone(lane));
+    }
+
+    /// A lane has ended.
+    pub(super) fn forget_lane(&self, lane: &Rc<Lane>) {
+        self.lanes.borrow_mut().retain(|known| !Rc::ptr_eq(known, lane));
     }
 
     // ---- what is in flight ----
@@ -228,6 +248,11 @@ impl Worker {
         let may_send = orders.primary.is_some() && orders.hold.is_none_or(|hold| hold.until <= now);
         self.holding_since.set(if may_send { None } else { self.holding_since.get().or(Some(now)) });
         self.pool.follow(orders.primary);
+        for lane in self.lanes.borrow().iter() {
+            if orders.primary == Some(lane.node) && lane.epoch() > orders.given_up {
+                lane.confirm(orders.epoch);
+            }
+        }
         *self.orders.borrow_mut() = orders;
         self.version.set(self.version.get() + 1);
         self.assign_departures();
@@ -249,6 +274,13 @@ impl Worker {
 }
 
 impl Seat {
+    /// Its task has something to do.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
     /// The task to wake when orders change.
     pub(super) fn remember(&self, waker: &Waker) {
         let mut slot = self.waker.borrow_mut();

@@ -99,11 +99,11 @@ impl Proxy {
         binary().args(words.split(' ')).args(["--admin", &self.admin]).output().unwrap()
     }
 
-    /// `changeover status --json`.
+    /// `changeover status --json`. (Its exit code says whether there is a primary.)
     pub(crate) fn status(&self) -> serde_json::Value {
         let out = self.operate("status --json");
-        assert!(out.status.success(), "status: {}", String::from_utf8_lossy(&out.stderr));
-        serde_json::from_slice(&out.stdout).unwrap()
+        serde_json::from_slice(&out.stdout)
+            .unwrap_or_else(|e| panic!("status ({}): {e}; {}", out.status, String::from_utf8_lossy(&out.stderr)))
     }
 
     /// The name of the node that it takes for primary.
@@ -143,7 +143,8 @@ impl Drop for Proxy {
         self.process.kill();
         if !std::thread::panicking() {
             let complaints = self.complaints();
-            assert!(complaints.is_empty(), "unannounced in the log:\n{}", complaints.join("\n"));
+            let all = self.process.log();
+            assert!(complaints.is_empty(), "unannounced in the log:\n{}\n\nall of it:\n{all}", complaints.join("\n"));
         } else {
             eprintln!("log of the proxy on {}:\n{}", self.at, self.process.log());
         }

@@ -107,15 +107,31 @@ impl Redis {
         }
     }
 
-    /// Whether it says that it takes writes (ROLE of a primary has three fields, the last a list of replicas).
+    /// Replicas that it shows as online, if it takes writes: ROLE of a primary ends with their list.
+    fn replicas(&self) -> Option<usize> {
+        match self.try_cmd("ROLE") {
+            Ok(Value::Array(role)) if role.len() == 3 => match &role[2] {
+                Value::Array(replicas) => Some(replicas.len()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether it says that it takes writes.
     pub(crate) fn is_primary(&self) -> bool {
-        matches!(self.try_cmd("ROLE"), Ok(Value::Array(role)) if role.len() == 3 && matches!(role[2], Value::Array(_)))
+        self.replicas().is_some()
     }
 
     /// Whether it follows a primary and is in step.
     pub(crate) fn is_connected_replica(&self) -> bool {
         matches!(self.try_cmd("ROLE"), Ok(Value::Array(role)) if role.len() == 5 && role[3].text() == "connected")
     }
+}
+
+/// Both sides must say so: a primary shows its replica as online only after the replica's first acknowledgement.
+fn in_step(primary: &Redis, replica: &Redis) -> bool {
+    primary.replicas() == Some(1) && replica.is_connected_replica()
 }
 
 /// Two servers; `a` is the primary at first.
@@ -146,15 +162,11 @@ impl Pair {
     }
 
     pub(crate) fn wait_primary_a(&self) {
-        wait_until("a is primary, b in step", Duration::from_secs(15), || {
-            self.a.is_primary() && self.b.is_connected_replica()
-        });
+        wait_until("a is primary, b in step", Duration::from_secs(15), || in_step(&self.a, &self.b));
     }
 
     pub(crate) fn wait_primary_b(&self) {
-        wait_until("b is primary, a in step", Duration::from_secs(15), || {
-            self.b.is_primary() && self.a.is_connected_replica()
-        });
+        wait_until("b is primary, a in step", Duration::from_secs(15), || in_step(&self.b, &self.a));
     }
 
     /// Starts `a` again with empty data.

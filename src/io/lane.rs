@@ -1,0 +1,375 @@
+//! One upstream that many conversations of a worker share: gather, send, cut replies, hand out.
+//!
+//! Conversations append whole commands; the lane's own task runs after all of them have, sends what was gathered in one
+//! write, reads what came back in one read, and hands each reply to the conversation whose command is the oldest
+//! without one. Redis then reads and writes batches, which is why a lane costs it a fraction of what connections cost.
+//!
+//! A lane carries only commands whose meaning does not live in the connection (`session::affinity`), and belongs to one
+//! node, one epoch and one (user, protocol, database). It never decides to move: conversations leave it, and it ends
+//! when it is lost, given up, or has been empty for a while.
+//!
+//! Invariant: replies are handed out in the order in which commands were appended; a conversation that has left gets
+//! none, and its replies are dropped without touching those of others.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::metrics::worker::{Counter, Gauge};
+use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
+use crate::session::{Greeting, Heard, LaneKey};
+use crate::topology::node::{Epoch, NodeId};
+
+use super::client::{Target, Upstream, dial};
+use super::clock;
+use super::downstream::Passenger;
+use super::worker::Worker;
+
+/// Time to open a lane.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A lane that has had no passenger for this long ends.
+const EMPTY: Duration = Duration::from_secs(10);
+/// Reads of one wake-up before others get their turn.
+const READS: usize = 8;
+/// A buffer that is larger than this is given back when it is empty.
+const KEEP: usize = 256 * 1024;
+
+/// A shared upstream.
+pub(super) struct Lane {
+    /// Whom it is for.
+    pub key: LaneKey,
+    /// Where it goes.
+    pub node: NodeId,
+    epoch: Cell<Epoch>,
+    state: RefCell<State>,
+    out: RefCell<BytesMut>,
+    owed: RefCell<VecDeque<Owed>>,
+    passengers: Cell<usize>,
+    waker: RefCell<Option<Waker>>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+/// Where a lane stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Being dialled and greeted.
+    Opening,
+    /// Commands may be appended.
+    Open,
+    /// It refused the key; the reply says why.
+    TurnedAway(Vec<u8>),
+    /// Over.
+    Ended,
+}
+
+/// Replies that one conversation is owed in a row.
+struct Owed {
+    to: Passenger,
+    /// The conversation's ticket when it appended; it has left when its ticket is another.
+    ticket: u32,
+    commands: usize,
+    bytes: usize,
+}
+
+impl Lane {
+    /// A lane that is about to be opened.
+    pub(super) fn new(key: LaneKey, node: NodeId, epoch: Epoch) -> Rc<Self> {
+        Rc::new(Self {
+            key,
+            node,
+            epoch: Cell::new(epoch),
+            state: RefCell::new(State::Opening),
+            out: RefCell::default(),
+            owed: RefCell::default(),
+            passengers: Cell::new(0),
+            waker: RefCell::default(),
+            waiting: RefCell::default(),
+        })
+    }
+
+    /// The view that it was opened under, or that has confirmed its node since.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch.get()
+    }
+
+    /// A newer view names the same node.
+    pub(super) fn confirm(&self, epoch: Epoch) {
+        self.epoch.set(epoch);
+    }
+
+    /// Where it stands.
+    pub(super) fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// It may take commands now; if it is still opening, `waker` is woken when that has changed.
+    pub(super) fn ready(&self, waker: &Waker) -> bool {
+        match *self.state.borrow() {
+            State::Open => true,
+            State::Opening => {
+                self.waiting.borrow_mut().push(waker.clone());
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// It will carry nothing more.
+    pub(super) fn over(&self) -> bool {
+        matches!(*self.state.borrow(), State::TurnedAway(_) | State::Ended)
+    }
+
+    /// One more conversation uses it.
+    pub(super) fn board(&self) {
+        self.passengers.set(self.passengers.get() + 1);
+    }
+
+    /// One less.
+    pub(super) fn alight(&self) {
+        self.passengers.set(self.passengers.get().saturating_sub(1));
+    }
+
+    /// Appends whole commands of one conversation; [`Lane::owe`] says whose they are.
+    pub(super) fn begin(&self, bytes: &[u8]) -> usize {
+        self.out.borrow_mut().extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    /// The `bytes` just appended were so many commands of that conversation.
+    pub(super) fn owe(&self, bytes: usize, commands: usize, to: &Passenger, ticket: u32) {
+        let mut owed = self.owed.borrow_mut();
+        match owed.back_mut() {
+            Some(last) if last.ticket == ticket && Rc::ptr_eq(&last.to, to) => {
+                last.commands += commands;
+                last.bytes += bytes;
+            }
+            _ => owed.push_back(Owed { to: Rc::clone(to), ticket, commands, bytes }),
+        }
+        drop(owed);
+        self.wake();
+    }
+
+    /// Its task has something to do.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Tells everybody what has become of it.
+    fn settle(&self, state: State) {
+        *self.state.borrow_mut() = state;
+        for waker in self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// The upstream is gone. What never left this process is given back as not sent; the rest of what is owed will not
+    /// come.
+    fn end(&self, state: State) {
+        self.settle(state);
+        let mut unsent = self.out.borrow_mut().split().len();
+        let owed = self.owed.take();
+        for owed in owed.into_iter().rev() {
+            // The newest run may have left in part: then none of its commands is taken back, since some may have run.
+            let back = if unsent >= owed.bytes { owed.commands } else { 0 };
+            unsent = unsent.saturating_sub(owed.bytes);
+            owed.to.borrow_mut().lane_ended(owed.ticket, back);
+        }
+    }
+
+    /// Hands a piece of a reply to whom it belongs; false when nobody is owed one.
+    fn hand_out(&self, piece: &[u8], last: bool) -> bool {
+        let mut owed = self.owed.borrow_mut();
+        let Some(front) = owed.front_mut() else { return false };
+        front.to.borrow_mut().hear_piece(front.ticket, piece, last);
+        if last {
+            front.commands -= 1;
+            if front.commands == 0 {
+                owed.pop_front();
+            }
+        }
+        true
+    }
+}
+
+/// Opens a lane and runs it to its end.
+pub(super) async fn run(worker: Rc<Worker>, lane: Rc<Lane>, target: Target) {
+    let opened = open(&worker, &lane, &target).await;
+    match opened {
+        Some(mut upstream) => {
+            worker.stats.add(Counter::UpstreamConnected, 1);
+            worker.stats.raise(Gauge::UpstreamsOpen, 1);
+            lane.settle(State::Open);
+            let mut ride = Ride {
+                framer: ReplyFramer::new(ReplyLimits::default()),
+                unflushed: false,
+                empty_since: None,
+                timer: Box::pin(tokio::time::sleep(EMPTY)),
+            };
+            let lost = std::future::poll_fn(|cx| ride.poll(cx, &worker, &lane, &mut upstream)).await;
+            drop(upstream);
+            worker.stats.add(Counter::UpstreamLost, u64::from(lost));
+            worker.stats.lower(Gauge::UpstreamsOpen, 1);
+            lane.end(State::Ended);
+        }
+        None => {
+            worker.stats.add(Counter::UpstreamConnectFailed, 1);
+            let state = lane.state();
+            lane.end(if state == State::Opening { State::Ended } else { state });
+        }
+    }
+    worker.forget_lane(&lane);
+}
+
+/// Dials and brings the upstream into the key's state; `None` when either fails.
+async fn open(worker: &Worker, lane: &Lane, target: &Target) -> Option<Upstream> {
+    let deadline = clock::now() + PATIENCE;
+    let mut upstream = match worker.pool.take(lane.node) {
+        Some(warm) => warm,
+        None => dial(target, deadline).await.ok()?,
+    };
+    let Some(greeting) = lane.key.greeting() else { return Some(upstream) };
+    let greeted = tokio::time::timeout_at(clock::instant(deadline), greet(&mut upstream, greeting)).await;
+    match greeted.ok()?? {
+        None => Some(upstream),
+        Some(refusal) => {
+            *lane.state.borrow_mut() = State::TurnedAway(refusal);
+            None
+        }
+    }
+}
+
+/// `None` when the connection fails, `Some(None)` when the greeting is done, otherwise the refusal.
+async fn greet(upstream: &mut Upstream, mut greeting: Greeting) -> Option<Option<Vec<u8>>> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut framer = ReplyFramer::new(ReplyLimits::default());
+    let (mut input, mut reply) = (BytesMut::new(), Vec::new());
+    loop {
+        while !greeting.to_send().is_empty() {
+            let count = upstream.write(greeting.to_send()).await.ok()?;
+            greeting.sent(count);
+        }
+        upstream.flush().await.ok()?;
+        if input.is_empty() && upstream.read_buf(&mut input).await.ok()? == 0 {
+            return None;
+        }
+        let (used, end) = framer.scan(&input).ok()?;
+        reply.extend_from_slice(input.get(..used)?);
+        input.advance(used);
+        if end != ReplyEnd::Reply {
+            continue;
+        }
+        match greeting.heard(&reply) {
+            Heard::More => reply.clear(),
+            Heard::Done => return Some(None),
+            Heard::TurnedAway => return Some(Some(reply)),
+        }
+    }
+}
+
+/// The life of an open lane.
+struct Ride {
+    framer: ReplyFramer,
+    unflushed: bool,
+    empty_since: Option<Duration>,
+    timer: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Ride {
+    /// Ready when the lane is over: true when it was lost, false when it is no longer needed.
+    fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker, lane: &Lane, upstream: &mut Upstream) -> Poll<bool> {
+        remember(&lane.waker, cx.waker());
+        // First of all: nothing is read from a node that was given up.
+        if lane.epoch() <= worker.orders().given_up {
+            return Poll::Ready(true);
+        }
+        if !self.send(cx, worker, lane, upstream) {
+            return Poll::Ready(true);
+        }
+        for round in 0..READS {
+            let mut scratch = worker.scratch.borrow_mut();
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut *upstream).poll_read(cx, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    worker.stats.add(Counter::BytesFromRedis, buffer.filled().len() as u64);
+                    if !self.hear(buffer.filled(), lane) {
+                        worker.stats.add(Counter::ProtocolErrorsRedis, 1);
+                        return Poll::Ready(true);
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(true),
+            }
+            if round + 1 == READS {
+                cx.waker().wake_by_ref();
+            }
+        }
+        if self.unneeded(cx, lane) { Poll::Ready(false) } else { Poll::Pending }
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, worker: &Worker, lane: &Lane, upstream: &mut Upstream) -> bool {
+        let mut out = lane.out.borrow_mut();
+        while !out.is_empty() {
+            match Pin::new(&mut *upstream).poll_write(cx, &out) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    worker.stats.add(Counter::BytesToRedis, count as u64);
+                    out.advance(count);
+                    self.unflushed = true;
+                }
+                Poll::Ready(_) => return false,
+                Poll::Pending => break,
+            }
+        }
+        if out.is_empty() && out.capacity() > KEEP {
+            *out = BytesMut::new();
+        }
+        drop(out);
+        if self.unflushed && Pin::new(upstream).poll_flush(cx).is_ready() {
+            self.unflushed = false;
+        }
+        true
+    }
+
+    /// Cuts what came into replies; false when it is not RESP, or nobody asked.
+    fn hear(&mut self, mut bytes: &[u8], lane: &Lane) -> bool {
+        while !bytes.is_empty() {
+            let Ok((used, end)) = self.framer.scan(bytes) else { return false };
+            let (piece, rest) = bytes.split_at(used.min(bytes.len()));
+            // A push tells a lane nothing: nobody on it has subscribed or tracks.
+            if !self.framer.is_push() && !lane.hand_out(piece, end != ReplyEnd::More) {
+                return false;
+            }
+            bytes = rest;
+        }
+        true
+    }
+
+    /// Nobody has used it for a while.
+    fn unneeded(&mut self, cx: &mut Context<'_>, lane: &Lane) -> bool {
+        if lane.passengers.get() > 0 || !lane.owed.borrow().is_empty() {
+            self.empty_since = None;
+            return false;
+        }
+        let now = clock::now();
+        let since = *self.empty_since.get_or_insert(now);
+        if since + EMPTY <= now {
+            return true;
+        }
+        self.timer.as_mut().reset(clock::instant(since + EMPTY));
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+fn remember(slot: &RefCell<Option<Waker>>, waker: &Waker) {
+    let mut slot = slot.borrow_mut();
+    if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        *slot = Some(waker.clone());
+    }
+}

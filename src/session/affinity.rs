@@ -1,0 +1,181 @@
+//! Free or pinned: may a session share an upstream with others, or does something tie it to one of its own.
+//!
+//! A session is at home on a shared upstream (a *lane*) until it sends a command whose meaning lives in the
+//! connection, or that the table does not know. Such a command is parked: what came before it is answered first, then
+//! the session asks for an upstream of its own and goes on there. When nothing ties it any more it may go back.
+//! On a lane, what only names the connection (CLIENT SETNAME, SETINFO) is remembered and answered by us; it is said
+//! for real on an upstream of its own.
+//!
+//! Invariant: on a lane no command changes what the next command of another session means.
+
+use bytes::Bytes;
+
+use crate::protocol::args::args;
+use crate::protocol::command::{Class, Command, Connection};
+use crate::protocol::request::Shape;
+
+use super::{Phase, Session};
+
+/// Which kind of upstream a session needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Home {
+    /// One that is shared with sessions of the same [`super::LaneKey`].
+    #[default]
+    Lane,
+    /// One of its own.
+    Own,
+}
+
+/// What ties a session to its own upstream for good.
+#[derive(Default)]
+pub(super) struct Affinity {
+    home: Home,
+    /// A command that needs an upstream of its own, complete, behind everything that was taken.
+    parked: Option<Shape>,
+    /// Something was said that ties for good: the client learnt an id, or used a command that we do not know.
+    tied: bool,
+    /// Replies or commands are large: others on a lane would wait for them.
+    large: bool,
+    /// An upstream of its own was needed a short while ago.
+    recent: bool,
+}
+
+/// A command or reply of more bytes than this keeps others on a lane waiting.
+pub(super) const LARGE: u64 = 64 * 1024;
+
+impl Affinity {
+    pub(super) fn new(lanes: bool) -> Self {
+        let home = if lanes { Home::Lane } else { Home::Own };
+        Self { home, tied: !lanes, ..Self::default() }
+    }
+}
+
+/// What a command asks of the upstream.
+enum Need {
+    Anything,
+    /// Its own, for as long as its effect lasts (a transaction, a block, a switch).
+    OwnForNow,
+    /// Its own, for ever.
+    OwnForGood,
+    /// Answered by us while on a lane.
+    Remembered,
+    /// Answered by us, and the end of the conversation.
+    Farewell,
+}
+
+fn need(found: Option<&Command>) -> Need {
+    let Some(found) = found else { return Need::OwnForGood };
+    match found.class {
+        _ if found.blocks.is_some() => Need::OwnForNow,
+        Class::Read | Class::Write | Class::Script | Class::Publish | Class::Harmless | Class::Scan => Need::Anything,
+        Class::Connection(kind) => match kind {
+            Connection::SetName | Connection::SetInfo => Need::Remembered,
+            Connection::Quit => Need::Farewell,
+            Connection::Id | Connection::Other | Connection::Caching | Connection::Asking => Need::OwnForGood,
+            _ => Need::OwnForNow,
+        },
+        Class::Transaction(_) | Class::Subscription(_) => Need::OwnForNow,
+        Class::Admin => Need::OwnForNow,
+        Class::Raw => Need::OwnForGood,
+    }
+}
+
+impl Session {
+    /// The kind of upstream that this session needs now.
+    pub fn home(&self) -> Home {
+        self.affinity.home
+    }
+
+    /// Parks a command that may not run on a lane, or answers it; false when it may be taken as it is.
+    pub(super) fn keep_off_lane(&mut self, shape: Shape, found: Option<&Command>) -> bool {
+        let need = need(found);
+        if self.affinity.home == Home::Own {
+            self.affinity.tied |= matches!(need, Need::OwnForGood);
+            self.affinity.recent |= matches!(need, Need::OwnForNow) || shape.len > LARGE;
+            return false;
+        }
+        self.affinity.large |= shape.len > LARGE;
+        match need {
+            Need::Anything => return false,
+            Need::Remembered if self.remember(found) => return true,
+            Need::Farewell => {
+                drop(self.pipeline.take_unfinished());
+                self.answer_ourselves(Class::Admin, Bytes::from_static(b"+OK\r\n"));
+                self.closing = true;
+                return true;
+            }
+            _ => {}
+        }
+        self.affinity.parked = Some(shape);
+        self.unpark();
+        true
+    }
+
+    /// CLIENT SETNAME or SETINFO on a lane; anything that the server might refuse is left to the server.
+    fn remember(&mut self, found: Option<&Command>) -> bool {
+        let Some(Class::Connection(kind)) = found.map(|found| found.class) else { return false };
+        let command = self.pipeline.unfinished();
+        let words: Vec<&[u8]> = args(command).skip(2).collect();
+        let plain = |word: &[u8]| word.iter().all(|byte| (b'!'..=b'~').contains(byte));
+        let known = match (kind, words.as_slice()) {
+            (Connection::SetName, [name]) => plain(name),
+            (Connection::SetInfo, [key, value]) => {
+                let key = key.eq_ignore_ascii_case(b"lib-name") || key.eq_ignore_ascii_case(b"lib-ver");
+                key && plain(value) && !value.is_empty()
+            }
+            _ => false,
+        };
+        if known {
+            let command = self.pipeline.take_unfinished();
+            self.state.accepted(kind, &command);
+            self.answer_ourselves(Class::Admin, Bytes::from_static(b"+OK\r\n"));
+        }
+        known
+    }
+
+    /// The session is about to leave its lane: it takes nothing before it has.
+    pub(super) fn leaving_lane(&self) -> bool {
+        self.affinity.parked.is_some() || self.affinity.large
+    }
+
+    /// Once everything on the lane has been answered, the session leaves it, and takes the parked command.
+    pub(super) fn unpark(&mut self) {
+        if self.pipeline.undelivered() > 0 {
+            return;
+        }
+        if std::mem::take(&mut self.affinity.large) {
+            (self.affinity.home, self.affinity.recent) = (Home::Own, true);
+        }
+        if let Some(shape) = self.affinity.parked.take() {
+            (self.affinity.home, self.affinity.recent) = (Home::Own, true);
+            self.admit(shape);
+        }
+    }
+
+    /// A command or a reply was so large that others on a lane have to wait for it.
+    pub(super) fn moved_much(&mut self) {
+        match self.affinity.home {
+            Home::Lane => self.affinity.large = true,
+            Home::Own => self.affinity.recent = true,
+        }
+    }
+
+    /// Nothing has needed an upstream of its own since the last call.
+    pub fn rested(&mut self) -> bool {
+        !std::mem::take(&mut self.affinity.recent)
+    }
+
+    /// Nothing ties the session to its own upstream, and nothing is under way on it.
+    pub fn free(&self) -> bool {
+        let under_way = self.pipeline.undelivered() > 0 || self.begun() || self.is_raw() || self.large_ahead();
+        let state = self.transaction.open() || self.transaction.ties() || self.state.switched();
+        !under_way && !state && !self.affinity.tied && matches!(self.phase, Phase::Open | Phase::Detached)
+    }
+
+    /// Back to a lane, if the session is [`Session::free`].
+    pub fn share(&mut self) {
+        if self.free() {
+            self.affinity.home = Home::Lane;
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The replay of a client's connection state on a fresh upstream.
+//!
+//! AUTH goes first and alone; the rest follows in one batch. It knows neither the upstream nor the client.
+
+use super::preamble::Preamble;
+
+/// A replay under way.
+pub struct Greeting {
+    preamble: Preamble,
+    /// Handed to the upstream, of the current part.
+    sent: usize,
+    /// AUTH is not yet answered.
+    authenticating: bool,
+    /// Replies of the rest seen.
+    replies: usize,
+}
+
+/// What a reply meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// More replies are to come.
+    More,
+    /// The upstream is in the client's state.
+    Done,
+    /// The upstream refuses it: this reply says why.
+    TurnedAway,
+}
+
+impl Greeting {
+    /// `None` when there is nothing to say.
+    pub(super) fn new(preamble: Preamble) -> Option<Self> {
+        let authenticating = !preamble.first.is_empty();
+        let needed = authenticating || preamble.replies > 0;
+        needed.then_some(Self { preamble, sent: 0, authenticating, replies: 0 })
+    }
+
+    /// The next bytes for the upstream.
+    pub fn to_send(&self) -> &[u8] {
+        let bytes: &[u8] = if self.authenticating { &self.preamble.first } else { &self.preamble.rest };
+        bytes.get(self.sent..).unwrap_or_default()
+    }
+
+    /// The upstream took `count` of them.
+    pub fn sent(&mut self, count: usize) {
+        self.sent += count;
+    }
+
+    /// The upstream gave a whole reply.
+    pub fn heard(&mut self, reply: &[u8]) -> Heard {
+        let failed = reply.first() == Some(&b'-');
+        let fatal = if self.authenticating {
+            (self.authenticating, self.sent) = (false, 0);
+            failed
+        } else {
+            self.replies += 1;
+            failed && self.replies <= self.preamble.essential
+        };
+        match (fatal, self.replies == self.preamble.replies) {
+            (true, _) => Heard::TurnedAway,
+            (false, true) => Heard::Done,
+            (false, false) => Heard::More,
+        }
+    }
+}
