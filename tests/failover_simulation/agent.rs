@@ -11,6 +11,7 @@ use crate::world::World;
 pub(crate) const LIMIT: Duration = Duration::from_millis(500);
 
 /// What reaches an agent later.
+#[expect(clippy::large_enum_variant, reason = "few, and short-lived")]
 #[derive(Clone, Debug)]
 pub(crate) enum Post {
     Evidence(usize, Evidence),

@@ -39,6 +39,10 @@ struct Run {
     /// A primary was lost whose replica was not in sync, or had no agent: an operator has to decide.
     stranded: bool,
     died: [Option<Duration>; 2],
+    /// Since when the pair has been in step before the eyes of the replica's agent, and which processes were last for
+    /// long enough to be remembered, until when.
+    in_step_since: Option<Duration>,
+    seen_in_step: Option<([RunId; 2], Duration)>,
     /// Writes that were on both nodes at some time.
     safe: BTreeSet<u64>,
     story: Vec<String>,
@@ -59,6 +63,8 @@ impl Run {
             excused: false,
             stranded: false,
             died: [None; 2],
+            in_step_since: None,
+            seen_in_step: None,
             safe: BTreeSet::new(),
             story: Vec::new(),
         }
@@ -112,6 +118,7 @@ impl Run {
         let nodes = &self.world.nodes;
         let in_step = nodes.iter().all(|node| node.alive) && nodes.iter().any(|node| node.link);
         self.stranded |= !in_step && self.agents.iter().any(|agent| !agent.running);
+        self.watch_steps();
         for at in 0..2 {
             if self.agents[at].awake(now) {
                 self.agents[at].probe(&mut self.world);
@@ -128,6 +135,19 @@ impl Run {
             if let Some(node) = self.agents[through].serves().filter(|_| self.agents[through].awake(now)) {
                 self.world.write(node);
             }
+        }
+    }
+
+    fn watch_steps(&mut self) {
+        let now = self.world.now;
+        let nodes = &self.world.nodes;
+        let seen = nodes.iter().position(|node| node.link).is_some_and(|replica| {
+            let agent = &self.agents[replica];
+            nodes.iter().all(|node| node.alive && !node.frozen) && agent.awake(now) && !self.world.cut_agent[replica]
+        });
+        self.in_step_since = seen.then(|| self.in_step_since.unwrap_or(now));
+        if self.in_step_since.is_some_and(|since| now >= since + Duration::from_secs(1)) {
+            self.seen_in_step = Some(([nodes[0].run_id, nodes[1].run_id], now));
         }
     }
 
@@ -261,7 +281,7 @@ impl Run {
         }
     }
 
-    /// Something goes wrong, about twice a second.
+    /// Something goes wrong, now and then.
     fn disturb(&mut self) {
         let now = self.world.now;
         for at in 0..2 {
@@ -276,8 +296,17 @@ impl Run {
         }
         let at = self.world.random.below(2) as usize;
         let what = self.world.random.below(14);
-        let done = match what {
-            0 | 1 if self.world.nodes[at].alive => {
+        let done = if what < 7 { self.disturb_node(at, what) } else { self.disturb_others(at, what) };
+        if let Some(done) = done {
+            self.tell(format!("{at} {done}"));
+        }
+    }
+
+    fn disturb_node(&mut self, at: usize, what: u64) -> Option<&'static str> {
+        let now = self.world.now;
+        let node = &mut self.world.nodes[at];
+        match (what, node.alive, node.frozen) {
+            (0 | 1, true, _) => {
                 self.note_death(at);
                 self.world.kill(at);
                 self.died[at] = Some(now);
@@ -286,56 +315,61 @@ impl Run {
                         self.agents[agent].hang_up(at, now + Duration::from_millis(1));
                     }
                 }
-                "dies"
+                Some("dies")
             }
-            2 | 3 if !self.world.nodes[at].alive => {
+            (2 | 3, false, _) => {
                 self.note_return(at);
                 let with_data = self.world.random.one_in(3);
                 let follows = self.world.random.one_in(3).then_some(1 - at);
                 self.world.boot(at, with_data, follows);
-                match (with_data, follows) {
+                Some(match (with_data, follows) {
                     (true, None) => "returns with its data",
                     (false, None) => "returns empty",
                     (_, Some(_)) => "returns as a replica",
-                }
+                })
             }
-            4 if self.world.nodes[at].alive && !self.world.nodes[at].frozen => {
-                self.world.nodes[at].frozen = true;
-                "freezes"
+            (4, true, false) => {
+                node.frozen = true;
+                Some("freezes")
             }
-            5 | 6 if self.world.nodes[at].frozen => {
-                self.world.nodes[at].frozen = false;
-                "wakes"
+            (5 | 6, true, true) => {
+                node.frozen = false;
+                Some("wakes")
             }
+            _ => None,
+        }
+    }
+
+    fn disturb_others(&mut self, at: usize, what: u64) -> Option<&'static str> {
+        let now = self.world.now;
+        match what {
             7 => {
                 self.world.cut_nodes = !self.world.cut_nodes;
-                "node link toggled"
+                Some("node link toggled")
             }
             8 | 9 => {
                 self.world.cut_agent[at] = !self.world.cut_agent[at];
-                "agent's link to the other node toggled"
+                Some("agent's link to the other node toggled")
             }
             10 => {
                 self.agents[at].paused_until = now + self.world.random.millis(4000);
-                "agent pauses"
+                Some("agent pauses")
             }
             11 if self.world.random.one_in(2) => {
                 self.agents[at].running = false;
-                "agent crashes"
+                Some("agent crashes")
             }
             12 => {
-                // A flap.
                 self.world.cut_nodes = false;
                 (self.world.cut_agent, self.world.deaf) = ([false; 2], [false; 2]);
-                "the network is whole again"
+                Some("the network is whole again")
             }
             13 if self.world.random.one_in(2) => {
                 self.world.deaf[at] = !self.world.deaf[at];
-                "deafness toggled"
+                Some("deafness toggled")
             }
-            _ => return,
-        };
-        self.tell(format!("{at} {done}"));
+            _ => None,
+        }
     }
 
     /// A death after which data may be gone: the other one is not there, or does not have all of it.
@@ -343,7 +377,10 @@ impl Run {
         let other = &self.world.nodes[1 - at];
         let whole = self.world.nodes[at].data.iter().all(|write| other.data.contains(write));
         self.excused |= !other.alive || !whole && self.rightful.0 == at;
-        self.stranded |= self.rightful.0 == at && !other.link;
+        let processes = [self.world.nodes[0].run_id, self.world.nodes[1].run_id];
+        let lately = |seen: Duration| self.world.nodes[at].frozen || self.world.now < seen + Duration::from_secs(4);
+        let seen = self.seen_in_step.is_some_and(|(known, seen)| known == processes && lately(seen));
+        self.stranded |= self.rightful.0 == at && !(other.link && seen);
     }
 
     /// A return before the guardian could do anything: it was away, cut off, or had no time.
@@ -380,7 +417,7 @@ fn never_two_and_never_wiped() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("CHANGEOVER_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("CHANGEOVER_SEEDS").unwrap_or(200),
+        None => 0..number("CHANGEOVER_SEEDS").unwrap_or(120),
     };
     let (mut promotions, mut judged, mut total) = (0, 0, 0);
     for seed in seeds.clone() {
