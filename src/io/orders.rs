@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::session::Mark;
 use crate::topology::node::{Epoch, NodeId};
 
 /// What every worker does from now on.
@@ -14,6 +15,8 @@ pub struct Orders {
     pub epoch: Epoch,
     /// The current primary; without one, sessions hold.
     pub primary: Option<NodeId>,
+    /// Tells cursors of its process from those of any other.
+    pub mark: Option<Mark>,
     /// Upstreams of this epoch or an older one are cut at once; see `View::given_up`.
     pub given_up: Epoch,
     /// An ordered hold (planned change): start nothing new, finish what is in flight, then say [`News::Quiesced`].

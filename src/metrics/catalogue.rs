@@ -194,7 +194,7 @@ families! {
     Worker Counter MESSAGE_GAPS = "changeover_message_gaps_total", "Subscriptions that may have missed messages.";
 
     // Upstreams.
-    Worker Gauge UPSTREAMS_OPEN = "changeover_upstreams_open", "Connections to Redis open now, standby included.";
+    Worker Gauge UPSTREAMS_OPEN = "changeover_upstreams_open", "Connections to Redis that carry clients' commands now; warm standby ones are not counted.";
     Worker Counter UPSTREAM_CONNECTS = "changeover_upstream_connects_total", "Attempts to connect to Redis." {
         result: [("ok", "Open and logged in."), ("failed", "Refused, timed out, or the login was refused.")]
     };

@@ -11,6 +11,7 @@ use crate::protocol::command::{Class, Command, Connection, Subscription, Transac
 use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span};
 use crate::protocol::{encode, inline};
 
+use super::blocking::Deadline;
 use super::pipeline::Entry;
 use super::{Home, Kind, Phase, Session, WINDOW};
 
@@ -124,11 +125,19 @@ impl Session {
             self.pipeline.drop_unfinished();
             return self.answer_ourselves(class, answer);
         }
+        let queued = self.transaction.queueing(class);
+        let scan = class == Class::Scan && !queued;
+        if scan {
+            self.unmark_cursor();
+        }
         self.pipeline.push(Entry {
             len: 0,
-            class,
+            // Asked again, a scan begins again: that does no harm.
+            class: if scan { Class::Read } else { class },
             blocks: found.is_some_and(|found| found.blocks.is_some()),
-            in_transaction: self.transaction.queueing(class),
+            in_transaction: queued,
+            deadline: Deadline::of(found, self.pipeline.unfinished(), self.now).filter(|_| !queued),
+            scan,
             streamed: false,
             answer: None,
         });
@@ -142,6 +151,8 @@ impl Session {
             class: Class::Admin,
             blocks: false,
             in_transaction: queued,
+            deadline: None,
+            scan: false,
             streamed: false,
             answer: Some(answer),
         });
@@ -212,6 +223,8 @@ impl Session {
             class,
             blocks: false,
             in_transaction: self.transaction.queueing(class),
+            deadline: None,
+            scan: false,
             streamed: true,
             answer: None,
         });

@@ -42,6 +42,7 @@ impl Session {
         }
         self.phase = Phase::Detached;
         let again = self.pipeline.rewind();
+        self.restart_scans();
         let resent = if refused { &mut self.tally.resent_refused } else { &mut self.tally.resent_lost };
         *resent += again;
         self.deliver(out);
@@ -80,6 +81,7 @@ impl Session {
         }
         self.pipeline.skip_answered();
         self.tally.authored += count;
+        self.tally.expired += count;
         if ended {
             // EXEC failed without having been sent: the transaction is over for the client, and so it is for us.
             self.pipeline.release_delivered();

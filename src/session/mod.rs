@@ -22,11 +22,13 @@
 
 mod admission;
 mod affinity;
+mod blocking;
 mod change;
 mod greeting;
 mod pipeline;
 mod preamble;
 mod replies;
+mod scan;
 mod stream;
 mod tally;
 #[cfg(test)]
@@ -34,6 +36,7 @@ mod tests;
 mod transaction;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -50,6 +53,7 @@ use transaction::TransactionState;
 pub use affinity::Home;
 pub use greeting::{Greeting, Heard};
 pub use preamble::LaneKey;
+pub use scan::Mark;
 pub use tally::{Kind, Tally};
 
 /// What all sessions of a process have in common.
@@ -83,6 +87,11 @@ pub struct Session {
     raw: BytesMut,
     /// A large command of a raw session is going through.
     raw_passing: bool,
+    /// The time, as last told.
+    now: Duration,
+    /// The primary process, and the one that the upstream leads to.
+    mark: Option<Mark>,
+    upstream_mark: Option<Mark>,
     /// The conversation ends when everything owed has been delivered.
     closing: bool,
     /// It ends because state of the client was lost with its upstream.
@@ -120,16 +129,26 @@ impl Session {
             phase: Phase::Detached,
             raw: BytesMut::new(),
             raw_passing: false,
+            now: Duration::ZERO,
+            mark: None,
+            upstream_mark: None,
             closing: false,
             lost: false,
             tally: Tally::default(),
         }
     }
 
+    /// It is `now`; told before anything else of a wake-up.
+    pub fn handle_time(&mut self, now: Duration) {
+        self.now = now;
+    }
+
     // ---- the upstream ----
 
     /// A fresh upstream of the session's own is there: the client's state is replayed on it before anything else.
     pub fn attach(&mut self) {
+        self.upstream_mark = self.mark;
+        self.shorten_blocking();
         let mut preamble = self.state.preamble();
         if self.settings.lanes && self.pipeline.waits_for_replicas() && preamble.replies == 0 {
             // WAIT covers what was written before the last command of the same connection.
@@ -141,6 +160,7 @@ impl Session {
 
     /// The session has a place on a lane, which has been brought into the state of [`Session::lane_key`].
     pub fn board(&mut self) {
+        self.upstream_mark = self.mark;
         self.phase = Phase::Open;
     }
 

@@ -19,6 +19,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::protocol::command::{Class, Transaction};
 
+use super::blocking::Deadline;
+
 /// One command of the client.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -30,6 +32,10 @@ pub(super) struct Entry {
     pub blocks: bool,
     /// It was sent inside MULTI: it is queued, not run; sending it again does no harm.
     pub in_transaction: bool,
+    /// It blocks no longer than until then.
+    pub deadline: Option<Deadline>,
+    /// It is of the SCAN family: its cursor is marked in the reply, and void on another upstream.
+    pub scan: bool,
     /// It was passed through without being kept: it cannot be sent again.
     pub streamed: bool,
     /// The reply, when it is known before its turn.
@@ -300,6 +306,28 @@ impl Pipeline {
     pub(super) fn in_flight_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
         let (from, to) = (self.answered.min(self.sent), self.sent);
         self.entries.range_mut(from..to)
+    }
+
+    /// Replaces the bytes of waiting commands by what `change` returns for them.
+    pub(super) fn rewrite_waiting(&mut self, mut change: impl FnMut(&Entry, &[u8]) -> Option<BytesMut>) {
+        if !self.entries.range(self.sent..).any(|entry| entry.scan || entry.deadline.is_some()) || self.mid_command() {
+            return;
+        }
+        let tail = self.bytes.split_off(self.sent_end);
+        let mut at = 0;
+        for entry in self.entries.range_mut(self.sent..) {
+            let old = tail.get(at..at + entry.len).unwrap_or_default();
+            at += entry.len;
+            match change(entry, old) {
+                Some(new) => {
+                    entry.len = new.len();
+                    self.bytes.extend_from_slice(&new);
+                }
+                None => self.bytes.extend_from_slice(old),
+            }
+        }
+        self.framed = self.bytes.len();
+        self.bytes.extend_from_slice(tail.get(at..).unwrap_or_default());
     }
 
     /// The commands that wait to be sent.

@@ -92,15 +92,21 @@ impl Session {
             self.deliver(out);
             self.enter_raw();
         } else if self.assembly.partial.len() > WHOLE && self.assembly.partial.first() != Some(&b'-') {
-            match self.pipeline.expecting() {
-                Some((entry, _)) if self.refusing() && entry.may_repeat() => self.assembly.mode = Mode::Dropping,
-                Some((_, Turn::Next)) if matches!(self.phase, Phase::Open) => self.assembly.mode = Mode::Passing,
+            let scan = match self.pipeline.expecting() {
+                Some((entry, _)) if self.refusing() && entry.may_repeat() => {
+                    self.assembly.mode = Mode::Dropping;
+                    false
+                }
+                Some((entry, Turn::Next)) if matches!(self.phase, Phase::Open) => {
+                    self.assembly.mode = Mode::Passing;
+                    entry.scan
+                }
                 _ => return,
-            }
+            };
             let begun = std::mem::take(&mut self.assembly.partial);
             self.moved_much();
             if self.assembly.half_delivered() {
-                out.extend_from_slice(&begun);
+                self.pass(&begun, scan, out);
             }
         }
     }
@@ -134,7 +140,7 @@ impl Session {
             (_, Turn::Replayed) => self.pipeline.set_aside(None),
             (_, Turn::Early) => self.pipeline.set_aside(Some(Bytes::copy_from_slice(reply))),
             (_, Turn::Next) => {
-                out.extend_from_slice(reply);
+                self.pass(reply, entry.scan, out);
                 if !failed && subscribes(entry.class) {
                     return self.go_raw();
                 }
@@ -145,7 +151,6 @@ impl Session {
     }
 
     fn refuse(&mut self, why: Refusal) {
-        self.tally.refused += 1;
         if !matches!(self.phase, Phase::Refused(_)) {
             self.phase = Phase::Refused(why);
         }

@@ -11,8 +11,8 @@ pub struct Tally {
     pub errors: u64,
     /// Error replies that are our own.
     pub authored: u64,
-    /// Commands that a node refused as not executed, kept from the client.
-    pub refused: u64,
+    /// Commands answered with an error because a hold reached a limit.
+    pub expired: u64,
     /// Commands to be sent again because they were refused.
     pub resent_refused: u64,
     /// Commands to be sent again because their upstream was lost.

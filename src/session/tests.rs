@@ -152,6 +152,23 @@ fn a_blocked_command_that_was_unblocked_by_demotion_is_issued_again_and_so_is_wh
 }
 
 #[test]
+fn a_blocking_command_is_issued_again_with_the_time_that_is_left() {
+    for (command, again) in [
+        ("BLPOP q 5", "BLPOP q 3.000"),
+        ("BLPOP q 0", "BLPOP q 0"),
+        ("BLMPOP 1 1 q LEFT", "BLMPOP 0.001 1 q LEFT"),
+        ("XREAD BLOCK 5000 STREAMS s 0", "XREAD BLOCK 3000 STREAMS s 0"),
+        ("WAIT 1 2500", "WAIT 1 500"),
+    ] {
+        let mut story = Story::attached();
+        story.session.handle_time(Duration::from_secs(10));
+        story.client(&format!("{command}\r\n")).upstream_gets(&format!("{command}|"));
+        story.session.handle_time(Duration::from_secs(12));
+        story.upstream(UNBLOCKED).another_upstream().upstream_gets(&format!("{again}|"));
+    }
+}
+
+#[test]
 fn an_open_transaction_is_replayed_without_the_client_noticing() {
     let mut story = Story::attached();
     story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|");
@@ -255,11 +272,26 @@ fn a_command_over_the_budget_streams_and_one_that_is_lost_says_so() {
 fn a_large_first_command_asks_for_an_upstream() {
     let mut story = Story::new();
     let large = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000\r\n{}\r\n", "x".repeat(9000));
-    assert_eq!(story.session.handle_input(large[..5000].as_bytes(), &mut story.out), 5000);
+    assert_eq!(story.session.handle_input(&large.as_bytes()[..5000], &mut story.out), 5000);
     assert!(story.session.wants_upstream() && !story.session.may_take());
     story.session.attach();
     story.client(&large[5000..]);
     assert_eq!(story.session.to_send(false).len(), large.len());
+}
+
+#[test]
+fn a_scan_that_is_continued_on_another_primary_begins_again() {
+    let mut story = Story::attached();
+    story.session.follow(Some(Mark::new(0, b"a")));
+    story.another_upstream().client("SCAN 0\r\n").upstream_gets("SCAN 0|").upstream("*2\r\n$2\r\n17\r\n*0\r\n");
+    let reply = String::from_utf8(story.out.split().to_vec()).unwrap();
+    let cursor = reply.split("\r\n").nth(2).unwrap().to_owned();
+    assert_ne!(cursor, "17");
+    let next = format!("HSCAN h {cursor} COUNT 5\r\n");
+    story.client(&next).upstream_gets("HSCAN h 17 COUNT 5|");
+    story.session.follow(Some(Mark::new(1, b"b")));
+    story.another_upstream().upstream_gets("HSCAN h 0 COUNT 5|").upstream("*2\r\n$1\r\n0\r\n*0\r\n");
+    story.client_gets("*2\r\n$1\r\n0\r\n*0\r\n").client(&next).upstream_gets("HSCAN h 0 COUNT 5|");
 }
 
 #[test]
@@ -295,7 +327,7 @@ fn a_hold_that_expires_answers_everything_that_waits() {
 fn a_hold_that_expires_refuses_a_large_command_that_is_still_arriving() {
     let mut story = Story::new();
     let large = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000\r\n{}\r\n", "x".repeat(9000));
-    story.session.handle_input(large[..5000].as_bytes(), &mut story.out);
+    story.session.handle_input(&large.as_bytes()[..5000], &mut story.out);
     assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 1);
     story.client_gets("-LOADING no primary\r\n");
     assert!(!story.session.wants_upstream());

@@ -41,6 +41,7 @@ use crate::io::tripwire::Door;
 use crate::io::{clock, notify};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
+use crate::session::Mark;
 use crate::topology::{Failover, Memory, NodeId, Settings, Topology};
 
 /// How often the status is published although nothing of weight has changed.
@@ -274,15 +275,18 @@ impl Owner {
     fn publish_orders(&mut self) {
         let view = self.topology.view();
         let suspended = self.failover.as_ref().is_some_and(Failover::suspends);
+        let primary = view.primary.as_ref().ok().copied();
+        let followed = self.topology.followed().filter(|followed| followed.node == primary);
         let orders = Orders {
+            mark: primary.zip(followed).map(|(node, followed)| Mark::new(node.0, &followed.run_id.0)),
             epoch: view.epoch,
             // A node whose replica may have been promoted unseen is not served, but still watched.
-            primary: view.primary.as_ref().ok().copied().filter(|_| !suspended),
+            primary: primary.filter(|_| !suspended),
             given_up: view.given_up,
             hold: self.holding.orders(),
             drain: self.leaving.as_ref().map(leave::Leaving::orders),
         };
-        let door = Door { epoch: orders.epoch, primary: view.primary.as_ref().ok().copied() };
+        let door = Door { epoch: orders.epoch, primary };
         self.dirty |= self.reins.orders.send_if_modified(|old| replace(old, orders));
         self.reins.door.send_if_modified(|old| replace(old, door));
     }

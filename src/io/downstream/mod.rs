@@ -131,6 +131,7 @@ impl Conversation {
     /// Ready with the reason once the conversation has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Counter> {
         self.now = clock::now();
+        self.session.handle_time(self.now);
         self.seat.remember(cx.waker());
         for _ in 0..ROUNDS {
             if let Some(reason) = self.ending {

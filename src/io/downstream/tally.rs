@@ -13,7 +13,7 @@ pub(super) fn record(stats: &WorkerStats, tally: &Tally) {
     let others = [
         (Counter::ErrorsFromRedis, tally.errors),
         (Counter::ErrorsAuthored, tally.authored + tally.unknown),
-        (Counter::RefusedCommands, tally.refused),
+        (Counter::RefusedCommands, tally.expired),
         (Counter::ResentRefused, tally.resent_refused),
         (Counter::ResentLost, tally.resent_lost),
         (Counter::UnknownOutcomes, tally.unknown),

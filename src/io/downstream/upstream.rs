@@ -148,6 +148,7 @@ impl Conversation {
     fn take_orders(&mut self) {
         let worker = Rc::clone(&self.worker);
         let orders = worker.orders();
+        self.session.follow(orders.mark);
         match &mut self.up {
             Up::Ready(up) if up.epoch <= orders.given_up => self.drop_upstream(),
             Up::Ready(up) => match orders.primary {

@@ -83,7 +83,9 @@ pub fn start(
         threads.push(std::thread::Builder::new().name(name).spawn(move || seed.grow(sockets))?);
     }
     let limit = config.limits.connections;
-    tokio::task::spawn(accept(listener, doors, orders.clone(), u64::try_from(limit).unwrap_or(u64::MAX)));
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    #[expect(clippy::disallowed_methods, reason = "this is io; the task ends with the orders' sender or the workers")]
+    tokio::spawn(accept(listener, doors, orders.clone(), limit));
     Ok(Workers { local_addr, threads })
 }
 

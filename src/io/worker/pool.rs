@@ -1,6 +1,6 @@
 //! Warm connections to the node that is not primary: open, TLS done, nothing said.
 //!
-//! A change finds as many of them as the worker has conversations (up to a limit), so that going over costs no dial.
+//! A change finds as many of them as the worker has upstreams in use (up to a limit), so that going over costs no dial.
 //! They carry no state of any client. It is not a pool for reuse: what a client has used is closed, never put back.
 
 use std::cell::{Cell, RefCell};
@@ -20,6 +20,8 @@ use super::Worker;
 
 /// Most warm connections of a worker to one node.
 const MOST: usize = 512;
+/// Warm connections above the number of upstreams in use.
+const SPARE: usize = 2;
 /// Time for one dial.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks at what is missing.
@@ -67,12 +69,12 @@ impl Pool {
     }
 
     /// Connections that the node has closed are dropped; none are kept to the primary itself.
-    fn missing(&self, place: usize, conversations: usize) -> usize {
+    fn missing(&self, place: usize, wanted: usize) -> usize {
         let Some(warm) = self.warm.get(place) else { return 0 };
         let mut warm = warm.borrow_mut();
         warm.retain_mut(is_open);
         let standby = self.primary.get().is_some_and(|primary| primary.index() != place);
-        if standby { conversations.min(MOST).saturating_sub(warm.len()) } else { 0 }
+        if standby { wanted.min(MOST).saturating_sub(warm.len()) } else { 0 }
     }
 }
 
@@ -89,8 +91,8 @@ pub(super) async fn keep_warm(worker: Rc<Worker>, place: usize) {
     let mut pause = PACE;
     loop {
         tokio::time::sleep(pause).await;
-        let conversations = usize::try_from(worker.stats.gauge(Gauge::ConnectionsOpen)).unwrap_or(MOST);
-        let missing = worker.pool.missing(place, conversations);
+        let open = usize::try_from(worker.stats.gauge(Gauge::UpstreamsOpen)).unwrap_or(MOST);
+        let missing = worker.pool.missing(place, open + SPARE);
         pause = PACE;
         for _ in 0..missing.min(STEP) {
             let Some(target) = worker.pool.targets.get(place) else { return };
