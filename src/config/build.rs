@@ -10,8 +10,8 @@ use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
-    ClientLimits, Config, DrainTimes, Failover, FailoverMode, HoldLimits, Node, ProbeTimes, Secret, ServerTls,
-    UpstreamTls, value,
+    ClientLimits, Config, DrainTimes, Failover, FailoverMode, HoldLimits, Node, ProbeTimes, Secret, Sentinels,
+    ServerTls, UpstreamTls, value,
 };
 
 /// Longest password that is taken from a file.
@@ -98,6 +98,7 @@ impl Reader<'_> {
         let drain = self.drain();
         let probe = self.probe();
         let failover = self.failover(&nodes, self_node);
+        let sentinels = self.sentinels(failover.mode);
         let limits = ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
             handshake: self.time(&keys::HANDSHAKE_TIMEOUT),
@@ -122,6 +123,7 @@ impl Reader<'_> {
             drain,
             probe,
             failover,
+            sentinels,
             limits,
             channel: channel?,
         };
@@ -231,8 +233,12 @@ impl Reader<'_> {
     fn failover(&mut self, nodes: &[Node], self_node: Option<usize>) -> Failover {
         let mode = self.one(&keys::FAILOVER, |text| value::one_of(keys::FAILOVER.kind, text));
         let clean = self.one(&keys::FAILOVER_REJOIN, |text| value::second_word(keys::FAILOVER_REJOIN.kind, text));
-        let mode = if mode == Some(1) { FailoverMode::Pair } else { FailoverMode::None };
-        if mode == FailoverMode::Pair {
+        let mode = match mode {
+            Some(1) => FailoverMode::Pair,
+            Some(2) => FailoverMode::Sentinel,
+            _ => FailoverMode::None,
+        };
+        if mode != FailoverMode::None {
             let place = self.place(&keys::FAILOVER);
             if nodes.len() != MAX_NODES {
                 self.problems.add(place, "needs two nodes: a single one has nobody to promote");
@@ -242,6 +248,32 @@ impl Reader<'_> {
             }
         }
         Failover { mode, rejoin_dirty: clean != Some(true) }
+    }
+
+    fn sentinels(&mut self, mode: FailoverMode) -> Sentinels {
+        let mut sentinels = Sentinels::default();
+        for one in self.texts(&keys::SENTINEL) {
+            match value::address(&one.value) {
+                Ok(address) => sentinels.addresses.push(address),
+                Err(message) => self.problems.add(one.place, message),
+            }
+        }
+        let name = self.one(&keys::SENTINEL_NAME, value::name);
+        if let Some(file) = self.one(&keys::SENTINEL_PASSWORD_FILE, value::path) {
+            match password(&file) {
+                Ok(password) => sentinels.password = Some(password),
+                Err(message) => self.problems.add(self.place(&keys::SENTINEL_PASSWORD_FILE), message),
+            }
+        }
+        let place = self.place(&keys::FAILOVER);
+        if mode == FailoverMode::Sentinel && self.sources.of(&keys::SENTINEL).is_empty() {
+            self.problems.add(place.clone(), "needs `sentinel` as well: the address of each");
+        }
+        if mode == FailoverMode::Sentinel && name.is_none() && self.sources.of(&keys::SENTINEL_NAME).is_empty() {
+            self.problems.add(place, "needs `sentinel-name` as well: what the Sentinels call the pair");
+        }
+        sentinels.name = name.unwrap_or_default();
+        sentinels
     }
 
     fn at_most(&mut self, key: &Key, value: Duration, limit: &Key, most: Duration) {

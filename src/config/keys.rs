@@ -33,6 +33,8 @@ pub enum Kind {
     Text,
     /// `NAME=HOST:PORT`; may be given more than once.
     Node,
+    /// `HOST:PORT`; may be given more than once.
+    Address,
     /// `unix:PATH` or a loopback `IP:PORT`.
     Admin,
     /// One of two words.
@@ -63,7 +65,7 @@ pub enum Fallback {
 impl Key {
     /// Whether it may be given more than once.
     pub fn repeats(&self) -> bool {
-        self.kind == Kind::Node
+        matches!(self.kind, Kind::Node | Kind::Address)
     }
 
     /// The environment variable with the same meaning.
@@ -81,6 +83,7 @@ impl Kind {
             Self::Directory => "DIR",
             Self::Text => "NAME",
             Self::Node => "NAME=HOST:PORT",
+            Self::Address => "HOST:PORT",
             Self::Admin => "unix:PATH|IP:PORT",
             Self::Either(..) | Self::OneOf(_) => "WORD",
             Self::Time(..) => "TIME",
@@ -139,7 +142,7 @@ macro_rules! keys {
 }
 
 use Fallback::{Found, Nothing, Required, Value};
-use Kind::{Admin, Count, Directory, Either, File, Node, OneOf, Size, Socket, Text, Time};
+use Kind::{Address, Admin, Count, Directory, Either, File, Node, OneOf, Size, Socket, Text, Time};
 
 keys! {
     "Client side" {
@@ -204,12 +207,17 @@ keys! {
             "A node that has not answered for this long counts as silent.";
     }
     "Failover" {
-        FAILOVER = "failover", OneOf(&["none", "pair"]), Value("none"),
-            "Who promotes the replica when the primary dies: nobody (an operator does), or the proxy beside it. \
-             `pair` needs `self`, and both proxies of the pair.";
+        FAILOVER = "failover", OneOf(&["none", "pair", "sentinel"]), Value("none"),
+            "Who promotes the replica when the primary dies: nobody (an operator does), the proxy beside it, or \
+             Sentinel. `pair` and `sentinel` need `self`, and both proxies of the pair.";
         FAILOVER_REJOIN = "failover-rejoin", Either("always", "clean"), Value("always"),
-            "With `pair`: an old primary that comes back becomes a replica always (what it has that the new one lacks is \
+            "Unless `none`: an old primary that comes back becomes a replica always (what it has that the new one lacks is \
              counted and dropped), or only if nothing is dropped.";
+        SENTINEL = "sentinel", Address, Nothing("none is listened to"),
+            "A Sentinel to listen to, with `failover` = `sentinel`; give it once for each.";
+        SENTINEL_NAME = "sentinel-name", Text, Nothing("needed with `sentinel`"), "What the Sentinels call the pair.";
+        SENTINEL_PASSWORD_FILE = "sentinel-password-file", File, Nothing("no login"),
+            "File with the password of the Sentinels; TLS is spoken with them as with the nodes.";
     }
     "Limits on clients" {
         MAX_CONNECTIONS = "max-connections", Count(1, 1_000_000), Value("10000"), "Client connections at a time.";

@@ -57,6 +57,8 @@ pub struct Config {
     pub probe: ProbeTimes,
     /// What happens when the primary dies.
     pub failover: Failover,
+    /// Whom to listen to, with [`FailoverMode::Sentinel`].
+    pub sentinels: Sentinels,
     /// Limits on what a client may make us do.
     pub limits: ClientLimits,
     /// The pair's reserved pub/sub channel.
@@ -162,6 +164,19 @@ pub enum FailoverMode {
     None,
     /// The proxy beside the replica.
     Pair,
+    /// Sentinel.
+    Sentinel,
+}
+
+/// The Sentinels of the pair.
+#[derive(Clone, Debug, Default)]
+pub struct Sentinels {
+    /// Host and port of each.
+    pub addresses: Vec<(String, u16)>,
+    /// What they call the pair.
+    pub name: String,
+    /// Their password.
+    pub password: Option<Secret>,
 }
 
 /// Limits on what a client may make us do.

@@ -107,6 +107,12 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("expected a path, not nothing".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
+/// `HOST:PORT`
+pub(super) fn address(text: &str) -> Result<(String, u16), String> {
+    let wrong = |_| format!("expected HOST:PORT, such as 10.0.0.1:26379, not {text:?}");
+    node(&format!("x={text}")).map(|node| (node.host, node.port)).map_err(wrong)
+}
+
 /// `NAME=HOST:PORT`
 pub(super) fn node(text: &str) -> Result<Node, String> {
     let wrong = || format!("expected NAME=HOST:PORT, such as a=10.0.0.1:6379, not {text:?}");

@@ -20,7 +20,7 @@ use crate::io::orders::{News, Orders};
 use crate::io::probe::{self, Pace};
 use crate::io::state_file::StateFile;
 use crate::io::tripwire::{self, Door};
-use crate::io::{clock, nudge, pubsub};
+use crate::io::{clock, nudge, pubsub, sentinel};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
 use crate::topology::{Epoch, Memory};
@@ -116,10 +116,14 @@ impl Plane {
             errands.push(errand);
         }
         let events = Events::new(config.nodes.iter().map(|node| node.name.clone()).collect());
+        let (sentinels_tx, sentinels) = mpsc::channel(QUEUE);
+        for target in Target::sentinels(&config, &targets) {
+            tasks.push(spawn(sentinel::listen(target, limit, config.sentinels.name.clone(), sentinels_tx.clone())));
+        }
         let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
         let reins = Reins { orders, status, pace, door, memory: kept, nudges, posts, errands, reload: reload_tx };
-        let inbox = Inbox { sightings, news, words, requests: requests_rx, answers, reloads, signals };
+        let inbox = Inbox { sightings, news, words, requests: requests_rx, answers, sentinels, reloads, signals };
         Owner::new(me, config, reins, stats, events, memory, clock::now()).run(inbox).await;
         wind_up(tasks, last_words, keeper).await;
     }

@@ -11,6 +11,7 @@ mod hostile;
 mod libraries;
 mod lifecycle;
 mod memory;
+mod sentinel;
 mod stateful;
 mod steady;
 mod support;

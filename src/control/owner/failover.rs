@@ -8,12 +8,17 @@ use super::Owner;
 use crate::config::{Config, FailoverMode};
 use crate::control::channel::{Kind, Message};
 use crate::control::hands::{Answer, Errand, Found, Task};
+use crate::protocol::sentinel::SentinelNews;
 use crate::topology::failover::{Duty, Effect, Failover, Note, Saw, Scene, Settings};
 use crate::topology::{NodeId, Reach};
 
 /// A question is answered for so long.
 const ANSWER_FOR: Duration = Duration::from_millis(500);
 
+/// In whose name clients are held during a failover of Sentinel, and the number of that hold.
+const BY_SENTINEL: (&str, u64) = ("Sentinel", 0);
+/// The longest from its choice of a replica to the promotion.
+const SENTINEL_TAKES: Duration = Duration::from_secs(3);
 /// A nudge lasts this long.
 const NUDGE_FOR: Duration = Duration::from_millis(20);
 
@@ -31,6 +36,7 @@ pub(super) fn machine(config: &Config, now: Duration) -> Option<Failover> {
     let promotes = match config.failover.mode {
         FailoverMode::None => return None,
         FailoverMode::Pair => true,
+        FailoverMode::Sentinel => false,
     };
     let nodes = [first, second].map(|node| (node.host.clone(), node.port));
     let settings = Settings::usual(nodes, promotes, config.failover.rejoin_dirty, config.probe.deadline);
@@ -65,6 +71,25 @@ impl Owner {
         let sent = self.reins.errands.get(node.index()).is_some_and(|errands| errands.try_send(errand).is_ok());
         if !sent {
             machine.handle_done(node, &duty, Err("too many errands wait for this node".to_owned()), now);
+        }
+    }
+
+    /// A hint. Before a planned failover of Sentinel, clients are held: it leaves the old primary writable, and what is
+    /// written there after the promotion is lost.
+    pub(super) fn handle_sentinel(&mut self, news: SentinelNews, now: Duration) {
+        tracing::info!(?news, "a Sentinel speaks");
+        self.kick();
+        let epoch = self.topology.view().epoch;
+        match news {
+            SentinelNews::Promoting if self.topology.view().primary.is_ok() && !self.is_switching() => {
+                let until = now + SENTINEL_TAKES.min(self.config.hold.time);
+                self.holding.begin(BY_SENTINEL.1, BY_SENTINEL.0, until, epoch, now);
+            }
+            SentinelNews::GivenUp => {
+                let ended = self.holding.handle_release(BY_SENTINEL.1, false, epoch, now);
+                self.hold_ended(ended, now);
+            }
+            SentinelNews::Promoting | SentinelNews::Switched => {}
         }
     }
 

@@ -177,6 +177,7 @@ impl Owner {
             Event::Request(request) => self.handle_request(request, now),
             Event::Answer(answer) if matches!(answer.errand.task, Task::Duty(_)) => self.handle_duty(answer, now),
             Event::Answer(answer) => self.handle_answer(answer, now),
+            Event::Sentinel(news) => self.handle_sentinel(news, now),
             Event::Signal(Signal::Leave) => self.leave("SIGTERM", now),
             Event::Signal(Signal::Reload) => self.reload(),
             Event::Reloaded(result) => self.handle_reloaded(result),

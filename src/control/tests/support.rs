@@ -176,6 +176,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
             max_args: 1000,
         },
         failover: crate::config::Failover::default(),
+        sentinels: crate::config::Sentinels::default(),
         channel: "__changeover__".to_owned(),
     }
 }
