@@ -13,10 +13,15 @@ pub const CHANNELS: [&str; 5] = [
 ];
 
 /// News about the pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SentinelNews {
-    /// A replica has been chosen and will be promoted within a moment.
-    Promoting,
+    /// This replica has been chosen and will be promoted within a moment.
+    Promoting {
+        /// Its host, as Sentinel knows it.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
     /// The roles have changed, about a second ago.
     Switched,
     /// A failover was given up.
@@ -25,14 +30,17 @@ pub enum SentinelNews {
 
 /// What a message on one of [`CHANNELS`] says about the pair that Sentinel calls `name`; `None` if it is about another.
 pub fn news(channel: &[u8], payload: &[u8], name: &str) -> Option<SentinelNews> {
-    let mut words = payload.split(|byte| *byte == b' ');
+    let mut words = std::str::from_utf8(payload).ok()?.split(' ');
     let (about, news) = match channel {
         b"+switch-master" => (words.next(), SentinelNews::Switched),
-        b"+selected-slave" => (words.skip_while(|word| *word != b"@").nth(1), SentinelNews::Promoting),
+        b"+selected-slave" => {
+            let (host, port) = (words.nth(2)?.to_owned(), words.next()?.parse().ok()?);
+            (words.nth(1), SentinelNews::Promoting { host, port })
+        }
         [b'-', b'f', b'a', b'i', ..] => (words.nth(1), SentinelNews::GivenUp),
         _ => return None,
     };
-    (about == Some(name.as_bytes())).then_some(news)
+    (about == Some(name)).then_some(news)
 }
 
 #[cfg(test)]
@@ -44,7 +52,10 @@ mod tests {
         let says = |channel: &str, payload: &str| news(channel.as_bytes(), payload.as_bytes(), "m");
         assert_eq!(says("+switch-master", "m 127.0.0.1 21000 127.0.0.1 21001"), Some(SentinelNews::Switched));
         let selected = "slave 127.0.0.1:21001 127.0.0.1 21001 @ m 127.0.0.1 21000";
-        assert_eq!(says("+selected-slave", selected), Some(SentinelNews::Promoting));
+        assert_eq!(
+            says("+selected-slave", selected),
+            Some(SentinelNews::Promoting { host: "127.0.0.1".into(), port: 21001 })
+        );
         let aborted = says("-failover-abort-no-good-slave", "master m 127.0.0.1 21000");
         assert_eq!(aborted, Some(SentinelNews::GivenUp));
         assert_eq!(says("+switch-master", "other 127.0.0.1 21000 127.0.0.1 21001"), None);

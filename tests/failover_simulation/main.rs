@@ -116,7 +116,7 @@ impl Run {
         self.world.step();
         let now = self.world.now;
         let nodes = &self.world.nodes;
-        let in_step = nodes.iter().all(|node| node.alive) && nodes.iter().any(|node| node.link);
+        let in_step = nodes.iter().all(|node| node.alive && !node.frozen) && nodes.iter().any(|node| node.link);
         self.stranded |= !in_step && self.agents.iter().any(|agent| !agent.running);
         self.watch_steps();
         for at in 0..2 {

@@ -16,9 +16,11 @@ use crate::topology::{NodeId, Reach};
 const ANSWER_FOR: Duration = Duration::from_millis(500);
 
 /// In whose name clients are held during a failover of Sentinel, and the number of that hold.
-const BY_SENTINEL: (&str, u64) = ("Sentinel", 0);
+pub(super) const BY_SENTINEL: (&str, u64) = ("Sentinel", 0);
 /// The longest from its choice of a replica to the promotion.
 const SENTINEL_TAKES: Duration = Duration::from_secs(3);
+/// The same, to the moment when it cuts connections to a node that is primary already.
+const SENTINEL_CUTS: Duration = Duration::from_millis(250);
 /// A nudge lasts this long.
 const NUDGE_FOR: Duration = Duration::from_millis(20);
 
@@ -81,16 +83,25 @@ impl Owner {
         self.kick();
         let epoch = self.topology.view().epoch;
         match news {
-            SentinelNews::Promoting if self.topology.view().primary.is_ok() && !self.is_switching() => {
-                let until = now + SENTINEL_TAKES.min(self.config.hold.time);
+            SentinelNews::Promoting { host, port } if self.topology.view().primary.is_ok() && !self.is_switching() => {
+                // Some time after a switchover of ours, Sentinel "promotes" the node that is primary already. It cuts all
+                // connections to it then: nothing must be in flight.
+                let takes = if self.is_primary(&host, port) { SENTINEL_CUTS } else { SENTINEL_TAKES };
+                let until = now + takes.min(self.config.hold.time);
                 self.holding.begin(BY_SENTINEL.1, BY_SENTINEL.0, until, epoch, now);
             }
-            SentinelNews::GivenUp => {
+            // By now the nodes have said who is primary; if it is the same as before, it stays.
+            SentinelNews::GivenUp | SentinelNews::Switched => {
                 let ended = self.holding.handle_release(BY_SENTINEL.1, false, epoch, now);
                 self.hold_ended(ended, now);
             }
-            SentinelNews::Promoting | SentinelNews::Switched => {}
+            SentinelNews::Promoting { .. } => {}
         }
+    }
+
+    fn is_primary(&self, host: &str, port: u16) -> bool {
+        let primary = self.topology.view().primary.as_ref().ok().and_then(|node| self.config.nodes.get(node.index()));
+        primary.is_some_and(|node| node.host == host && node.port == port)
     }
 
     /// What came of a duty.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Owner;
+use super::failover::BY_SENTINEL;
 use crate::control::channel::{Kind, MAX_MESSAGE, Message};
 use crate::control::holding::{End, Ended};
 use crate::control::peers::{Heard, PRESENCE_EVERY};
@@ -90,6 +91,7 @@ impl Owner {
         match ended.how {
             End::Released => tracing::info!(by, ?lasted, "hold released: the primary stays"),
             End::Switched => tracing::info!(by, ?lasted, "hold released: the primary has changed"),
+            End::Deadline if by == BY_SENTINEL.0 => tracing::info!(by, ?lasted, "hold released: the primary stays"),
             End::Deadline => tracing::warn!(by, ?lasted, "hold released: its coordinator was not heard in time"),
         }
         if ended.by == self.me.instance && ended.how == End::Deadline {
