@@ -15,6 +15,7 @@ pub mod config;
 pub mod control;
 pub mod io;
 pub mod metrics;
+pub mod patch;
 pub mod protocol;
 pub mod session;
 pub mod topology;

@@ -10,7 +10,10 @@ mod completions;
 mod demo;
 mod drain;
 mod flags;
+mod keep_job;
 mod operator;
+mod patch;
+mod reboot;
 mod run;
 mod show;
 mod status;
@@ -41,6 +44,10 @@ enum Command {
     Switchover(switchover::Args),
     /// Close this proxy's client connections at quiet moments, before its node reboots
     Drain(drain::Args),
+    /// Patch every node of a fleet, one node of a pair at a time, without a client noticing
+    Patch(patch::Args),
+    /// The drill: restart nodes of a fleet, to see how your applications behave
+    Reboot(reboot::Args),
     /// End a doubt: follow this node from now on
     Adopt(adopt::Args),
     /// Check flags, configuration file and certificates, and print the effective configuration
@@ -51,6 +58,9 @@ enum Command {
     Completions(completions::Args),
     /// Try the promises on this machine, with a real Redis pair and clients that check themselves
     Demo(demo::Args),
+    /// Keep a command of a rollout
+    #[command(hide = true)]
+    KeepJob(keep_job::Args),
 }
 
 /// Runs the command line of this process.
@@ -60,10 +70,13 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Switchover(args) => switchover::run(args),
         Command::Drain(args) => drain::run(args),
+        Command::Patch(args) => patch::run(args),
+        Command::Reboot(args) => reboot::run(args),
         Command::Adopt(args) => adopt::run(args),
         Command::Check(args) => check::run(args),
         Command::Certs(args) => certs::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Demo(args) => demo::run(&args),
+        Command::KeepJob(args) => keep_job::run(args),
     }
 }

@@ -6,6 +6,7 @@
 mod build;
 mod defaults;
 mod effective;
+pub mod fleet;
 pub mod keys;
 mod problem;
 mod source;

@@ -156,7 +156,7 @@ async fn inspect(link: &mut Link, deadline: Duration) -> Result<NodeFacts, LinkE
 }
 
 /// One setting; `None` when the node does not have it, or does not say.
-async fn setting(link: &mut Link, name: &str, deadline: Duration) -> Result<Option<Vec<u8>>, LinkError> {
+pub(super) async fn setting(link: &mut Link, name: &str, deadline: Duration) -> Result<Option<Vec<u8>>, LinkError> {
     match link.command(&[b"CONFIG", b"GET", name.as_bytes()], deadline).await {
         Ok(Reply::Array(pair)) => Ok(pair.get(1).and_then(Reply::bytes).map(<[u8]>::to_vec)),
         Ok(_) | Err(LinkError::Redis(_)) => Ok(None),

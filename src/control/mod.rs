@@ -4,6 +4,7 @@
 //! [`owner`]; everything else here carries events to it or its orders away. The pair's channel has its words in
 //! [`channel`], who is there in [`peers`], the ordered hold in [`holding`].
 
+pub mod advice;
 pub mod changes;
 pub mod channel;
 pub mod duties;
@@ -14,6 +15,7 @@ pub mod keeper;
 pub mod owner;
 pub mod peers;
 pub mod plane;
+pub mod rollout;
 pub mod signals;
 
 use std::process::ExitCode;

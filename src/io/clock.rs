@@ -28,3 +28,9 @@ pub fn instant(at: Duration) -> tokio::time::Instant {
 pub fn unix_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// The calendar time.
+pub fn timestamp() -> jiff::Timestamp {
+    let millis = i64::try_from(unix_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX)
+}

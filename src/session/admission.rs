@@ -13,6 +13,7 @@ use crate::protocol::{encode, inline};
 
 use super::blocking::Deadline;
 use super::pipeline::Entry;
+use super::subscription::Confirmations;
 use super::{Home, Kind, Phase, Session, WINDOW};
 
 /// Bytes of a streamed command that may wait for the upstream.
@@ -137,6 +138,8 @@ impl Session {
             blocks: found.is_some_and(|found| found.blocks.is_some()),
             in_transaction: queued,
             deadline: Deadline::of(found, self.pipeline.unfinished(), self.now).filter(|_| !queued),
+            confirmations: Confirmations::of(class, usize::try_from(shape.args).unwrap_or(1).saturating_sub(1))
+                .filter(|_| !queued),
             scan,
             streamed: false,
             answer: None,
@@ -152,6 +155,7 @@ impl Session {
             blocks: false,
             in_transaction: queued,
             deadline: None,
+            confirmations: None,
             scan: false,
             streamed: false,
             answer: Some(answer),
@@ -224,6 +228,7 @@ impl Session {
             blocks: false,
             in_transaction: self.transaction.queueing(class),
             deadline: None,
+            confirmations: None,
             scan: false,
             streamed: true,
             answer: None,
@@ -257,7 +262,7 @@ fn forbidden(class: Class, command: &[u8], channel: &[u8]) -> bool {
 
 /// After this command replies are not one for one.
 pub(super) fn goes_raw(class: Class) -> bool {
-    matches!(class, Class::Subscription(_) | Class::Raw | Class::Connection(Connection::Reply))
+    matches!(class, Class::Raw | Class::Connection(Connection::Reply))
 }
 
 /// These end MULTI's queueing, for better or worse.

@@ -168,7 +168,7 @@ impl Session {
     /// Nothing ties the session to its own upstream, and nothing is under way on it.
     pub fn free(&self) -> bool {
         let under_way = self.pipeline.undelivered() > 0 || self.begun() || self.is_raw() || self.large_ahead();
-        let state = self.transaction.open() || self.transaction.ties() || self.state.switched();
+        let state = self.transaction.open() || self.transaction.ties() || self.state.switched() || self.subscribed();
         !under_way && !state && !self.affinity.tied && matches!(self.phase, Phase::Open | Phase::Detached)
     }
 

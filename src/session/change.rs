@@ -22,6 +22,7 @@ impl Session {
         }
         self.assembly.reset();
         self.raw.clear();
+        self.cutover = None;
         if !matches!(self.phase, Phase::Detached) {
             self.lose_stream();
             let mut unknown = 0;
@@ -36,6 +37,7 @@ impl Session {
                 self.pipeline.release_delivered();
             }
             self.lose_transaction();
+            self.tally.gaps += u64::from(self.subscribed());
             if self.state.tracking() {
                 out.extend_from_slice(if self.state.resp3() { FLUSH_ALL } else { b"" });
             }
@@ -96,4 +98,4 @@ const UNKNOWN: &[u8] =
 const TOO_LARGE: &[u8] =
     b"-LOADING the primary was lost while this command arrived, and it was too large to be kept; it was not executed\r\n";
 /// Everything that the client has cached under CLIENT TRACKING is void.
-const FLUSH_ALL: &[u8] = b">2\r\n$10\r\ninvalidate\r\n_\r\n";
+pub(super) const FLUSH_ALL: &[u8] = b">2\r\n$10\r\ninvalidate\r\n_\r\n";

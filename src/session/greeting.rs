@@ -13,6 +13,8 @@ pub struct Greeting {
     authenticating: bool,
     /// Replies of the rest seen.
     replies: usize,
+    /// Confirmations of subscriptions seen; they come after the replies.
+    confirmations: usize,
 }
 
 /// What a reply meant.
@@ -30,8 +32,8 @@ impl Greeting {
     /// `None` when there is nothing to say.
     pub(super) fn new(preamble: Preamble) -> Option<Self> {
         let authenticating = !preamble.first.is_empty();
-        let needed = authenticating || preamble.replies > 0;
-        needed.then_some(Self { preamble, sent: 0, authenticating, replies: 0 })
+        let needed = authenticating || preamble.replies > 0 || preamble.confirmations > 0;
+        needed.then_some(Self { preamble, sent: 0, authenticating, replies: 0, confirmations: 0 })
     }
 
     /// The next bytes for the upstream.
@@ -53,12 +55,24 @@ impl Greeting {
             failed
         } else {
             self.replies += 1;
-            failed && self.replies <= self.preamble.essential
+            // Behind the replies an error can only be that of a subscription.
+            failed && (self.replies <= self.preamble.essential || self.replies > self.preamble.replies)
         };
-        match (fatal, self.replies == self.preamble.replies) {
+        match (fatal, self.done()) {
             (true, _) => Heard::TurnedAway,
             (false, true) => Heard::Done,
             (false, false) => Heard::More,
         }
+    }
+
+    /// The upstream confirmed a subscription; true when that was all.
+    pub(super) fn confirmed(&mut self) -> bool {
+        self.confirmations += 1;
+        self.done()
+    }
+
+    fn done(&self) -> bool {
+        let replies = self.replies >= self.preamble.replies;
+        !self.authenticating && replies && self.confirmations >= self.preamble.confirmations
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //!               attach                    preamble accepted
-//!  Detached ------------> Greeting -----------------------------> Open ----> Raw (SUBSCRIBE, MONITOR, REPLY OFF:
+//!  Detached ------------> Greeting -----------------------------> Open ----> Raw (MONITOR, CLIENT REPLY OFF:
 //!     ^                      |                                     |              replies are not one for one)
 //!     |                      |  lost                               | refusal
 //!     +----------------------+---------------- Refused <-----------+
@@ -24,12 +24,15 @@ mod admission;
 mod affinity;
 mod blocking;
 mod change;
+mod cutover;
 mod greeting;
+mod notice;
 mod pipeline;
 mod preamble;
 mod replies;
 mod scan;
 mod stream;
+mod subscription;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -44,10 +47,12 @@ use crate::protocol::refusal::Refusal;
 use crate::protocol::request::{Limits, RequestFramer};
 
 use affinity::Affinity;
+use cutover::Cutover;
 use pipeline::Pipeline;
 use preamble::ConnectionState;
 use replies::Assembly;
 use stream::Stream;
+use subscription::Subscriptions;
 use transaction::TransactionState;
 
 pub use affinity::Home;
@@ -80,6 +85,8 @@ pub struct Session {
     state: ConnectionState,
     transaction: TransactionState,
     affinity: Affinity,
+    subscriptions: Subscriptions,
+    cutover: Option<Box<Cutover>>,
     assembly: Assembly,
     stream: Stream,
     phase: Phase,
@@ -124,6 +131,8 @@ impl Session {
             state: ConnectionState::default(),
             transaction: TransactionState::default(),
             affinity,
+            subscriptions: Subscriptions::default(),
+            cutover: None,
             assembly: Assembly::default(),
             stream: Stream::default(),
             phase: Phase::Detached,
@@ -154,6 +163,7 @@ impl Session {
             // WAIT covers what was written before the last command of the same connection.
             preamble.say(&[b"PING"]);
         }
+        self.subscriptions.say(&mut preamble);
         self.phase = Greeting::new(preamble).map_or(Phase::Open, Phase::Greeting);
         self.enter_raw();
     }
@@ -186,6 +196,7 @@ impl Session {
             Phase::Detached | Phase::Refused(_) => &[],
             Phase::Greeting(greeting) => greeting.to_send(),
             Phase::Raw => &self.raw,
+            Phase::Open if !self.aside().is_empty() && !self.begun() => self.aside(),
             Phase::Open if hold => match self.pipeline.to_finish() {
                 [] if self.pipeline.waiting() <= 1 => self.stream.to_send(),
                 rest => rest,
@@ -199,6 +210,9 @@ impl Session {
 
     /// The upstream took `count` of the bytes of [`Session::to_send`]; says how many commands that completed.
     pub fn sent(&mut self, count: usize) -> usize {
+        if matches!(self.phase, Phase::Open) && !self.begun() && self.sent_aside(count) {
+            return 0;
+        }
         match &mut self.phase {
             Phase::Greeting(greeting) => greeting.sent(count),
             Phase::Raw => drop(self.raw.split_to(count.min(self.raw.len()))),
@@ -273,8 +287,8 @@ impl Session {
         self.closing
     }
 
-    /// The conversation ends because its upstream took something along that cannot be had again: subscriptions, or the
-    /// second half of a large reply.
+    /// The conversation ends because its upstream took something along that cannot be had again: a stream of replies that
+    /// nobody counts, or the second half of a large reply.
     pub fn lost(&self) -> bool {
         self.lost
     }

@@ -20,6 +20,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::protocol::command::{Class, Transaction};
 
 use super::blocking::Deadline;
+use super::subscription::Confirmations;
 
 /// One command of the client.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Entry {
     pub in_transaction: bool,
     /// It blocks no longer than until then.
     pub deadline: Option<Deadline>,
+    /// It has confirmations instead of a reply.
+    pub confirmations: Option<Confirmations>,
     /// It is of the SCAN family: its cursor is marked in the reply, and void on another upstream.
     pub scan: bool,
     /// It was passed through without being kept: it cannot be sent again.
@@ -46,7 +49,7 @@ impl Entry {
     /// Sending it twice has the effect of sending it once.
     pub(super) fn may_repeat(&self) -> bool {
         let harmless = match self.class {
-            Class::Connection(_) => true,
+            Class::Connection(_) | Class::Subscription(_) => true,
             Class::Transaction(kind) => kind != Transaction::Exec,
             class => class.may_repeat(),
         };
@@ -213,6 +216,12 @@ impl Pipeline {
 
     // ---- what comes back ----
 
+    /// [`Pipeline::expecting`], to be changed.
+    pub(super) fn expecting_mut(&mut self) -> Option<(&mut Entry, Turn)> {
+        let turn = self.expecting()?.1;
+        self.entries.get_mut(self.answered).map(|entry| (entry, turn))
+    }
+
     /// The command whose reply comes next, and whether that reply is its client's first (not a replay's).
     pub(super) fn expecting(&self) -> Option<(&Entry, Turn)> {
         if self.answered >= self.sent {
@@ -296,6 +305,9 @@ impl Pipeline {
     /// Everything without an answer is to be sent again, from its first byte; says how many commands that are.
     pub(super) fn rewind(&mut self) -> u64 {
         let again = self.entries.range(..self.sent).filter(|entry| entry.answer.is_none()).count();
+        for confirmations in self.entries.iter_mut().filter_map(|entry| entry.confirmations.as_mut()) {
+            confirmations.restart();
+        }
         (self.answered, self.sent, self.sent_end, self.cursor) = (0, 0, 0, 0);
         self.holes = self.entries.iter().filter(|entry| entry.answer.is_some()).count();
         self.settle();

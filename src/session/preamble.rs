@@ -57,11 +57,19 @@ pub(super) struct Preamble {
     pub rest: BytesMut,
     /// Replies that `rest` will have.
     pub replies: usize,
+    /// Confirmations of subscriptions that come after them.
+    pub confirmations: usize,
     /// The first so many of them must not be errors: without them the client would be somewhere else.
     pub essential: usize,
 }
 
 impl Preamble {
+    /// A subscription of all `words` but the first, which is the command.
+    pub(super) fn subscribe(&mut self, words: &[&[u8]]) {
+        encode::command(&mut self.rest, words);
+        self.confirmations += words.len().saturating_sub(1);
+    }
+
     pub(super) fn say(&mut self, words: &[&[u8]]) {
         encode::command(&mut self.rest, words);
         self.replies += 1;

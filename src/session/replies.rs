@@ -12,16 +12,19 @@ use crate::protocol::refusal::{Refusal, refusal};
 
 use super::admission::goes_raw;
 use super::pipeline::Turn;
+use super::subscription::Subscriptions;
 use super::{Heard, Phase, Session};
 
 /// A reply is delivered in pieces only when it is larger than this: until then the loss of its upstream leaves the
 /// client with nothing half said.
 const WHOLE: usize = 64 * 1024;
 
-/// The reply that is arriving.
+/// The reply or push that is arriving.
 #[derive(Default)]
 pub(super) struct Assembly {
     mode: Mode,
+    /// It answers no command.
+    aside: bool,
     partial: BytesMut,
 }
 
@@ -44,75 +47,82 @@ impl Assembly {
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
+
+    /// The beginning of a reply has been collected elsewhere.
+    pub(super) fn resume(&mut self, partial: BytesMut) {
+        self.partial = partial;
+    }
 }
 
 impl Session {
     /// A piece of what the upstream sent: all of a reply or push, or (`last` is false) a part of one.
     pub fn handle_reply(&mut self, piece: &[u8], push: bool, last: bool, out: &mut BytesMut) {
-        if push {
-            out.extend_from_slice(piece);
-            if last
-                && let Some((entry, Turn::Next)) = self.pipeline.expecting()
-                && subscribes(entry.class)
-            {
-                self.go_raw();
+        if self.assembly.mode == Mode::Whole {
+            if last && self.assembly.partial.is_empty() {
+                self.complete(piece, push, out);
+            } else {
+                self.assembly.partial.extend_from_slice(piece);
+                if last {
+                    let whole = std::mem::take(&mut self.assembly.partial);
+                    self.complete(&whole, push, out);
+                } else if self.assembly.partial.len() > WHOLE {
+                    self.begin_large(push, out);
+                }
             }
+        } else {
+            let (mode, aside) = (self.assembly.mode, self.assembly.aside);
+            if mode == Mode::Passing {
+                out.extend_from_slice(piece);
+            }
+            if last {
+                self.assembly.reset();
+                match mode {
+                    _ if aside => {}
+                    Mode::Passing => self.delivered_directly(b"$"),
+                    _ => self.pipeline.set_aside(None),
+                }
+            }
+        }
+        if last {
+            self.deliver(out);
+            self.enter_raw();
+        }
+    }
+
+    /// Decides what becomes of something large whose beginning has been collected.
+    fn begin_large(&mut self, push: bool, out: &mut BytesMut) {
+        let begun = std::mem::take(&mut self.assembly.partial);
+        let mut scan = false;
+        let mode = if let Some(shown) = self.large_notice(&begun, push) {
+            self.assembly.aside = true;
+            if shown { Mode::Passing } else { Mode::Dropping }
+        } else {
+            match self.pipeline.expecting() {
+                _ if begun.first() == Some(&b'-') => Mode::Whole,
+                Some((entry, _)) if self.refusing() && entry.may_repeat() => Mode::Dropping,
+                Some((entry, Turn::Next)) if matches!(self.phase, Phase::Open) => {
+                    scan = entry.scan;
+                    Mode::Passing
+                }
+                _ => Mode::Whole,
+            }
+        };
+        self.assembly.mode = mode;
+        match mode {
+            Mode::Whole => self.assembly.partial = begun,
+            Mode::Passing => self.pass(&begun, scan, out),
+            Mode::Dropping => {}
+        }
+        if mode != Mode::Whole {
+            self.moved_much();
+        }
+    }
+
+    /// A whole reply or push.
+    fn complete(&mut self, reply: &[u8], push: bool, out: &mut BytesMut) {
+        if self.hear_notice(reply, push, out) {
             return;
         }
-        if self.assembly.mode == Mode::Whole && (!last || !self.assembly.partial.is_empty()) {
-            return self.assemble(piece, last, out);
-        }
-        match self.assembly.mode {
-            Mode::Whole => self.complete(piece, out),
-            Mode::Passing => {
-                out.extend_from_slice(piece);
-                if last {
-                    self.assembly.reset();
-                    self.delivered_directly(b"$");
-                }
-            }
-            Mode::Dropping => {
-                if last {
-                    self.assembly.reset();
-                    self.pipeline.set_aside(None);
-                }
-            }
-        }
-        if last {
-            self.deliver(out);
-            self.enter_raw();
-        }
-    }
-
-    fn assemble(&mut self, piece: &[u8], last: bool, out: &mut BytesMut) {
-        self.assembly.partial.extend_from_slice(piece);
-        if last {
-            let whole = std::mem::take(&mut self.assembly.partial);
-            self.complete(&whole, out);
-            self.deliver(out);
-            self.enter_raw();
-        } else if self.assembly.partial.len() > WHOLE && self.assembly.partial.first() != Some(&b'-') {
-            let scan = match self.pipeline.expecting() {
-                Some((entry, _)) if self.refusing() && entry.may_repeat() => {
-                    self.assembly.mode = Mode::Dropping;
-                    false
-                }
-                Some((entry, Turn::Next)) if matches!(self.phase, Phase::Open) => {
-                    self.assembly.mode = Mode::Passing;
-                    entry.scan
-                }
-                _ => return,
-            };
-            let begun = std::mem::take(&mut self.assembly.partial);
-            self.moved_much();
-            if self.assembly.half_delivered() {
-                self.pass(&begun, scan, out);
-            }
-        }
-    }
-
-    /// A whole reply.
-    fn complete(&mut self, reply: &[u8], out: &mut BytesMut) {
         if matches!(self.phase, Phase::Greeting(_)) {
             return self.greeted(reply);
         }
@@ -141,7 +151,7 @@ impl Session {
             (_, Turn::Early) => self.pipeline.set_aside(Some(Bytes::copy_from_slice(reply))),
             (_, Turn::Next) => {
                 self.pass(reply, entry.scan, out);
-                if !failed && subscribes(entry.class) {
+                if !failed && entry.class == Class::Raw {
                     return self.go_raw();
                 }
                 self.tally.errors += u64::from(failed);
@@ -158,7 +168,7 @@ impl Session {
     }
 
     /// The client has the front's reply (which began with `head`): its entry goes.
-    fn delivered_directly(&mut self, head: &[u8]) {
+    pub(super) fn delivered_directly(&mut self, head: &[u8]) {
         self.pipeline.answered_in_turn();
         self.let_go(head);
     }
@@ -184,6 +194,9 @@ impl Session {
         let connection = if let Class::Connection(kind) = class { Some(kind) } else { None };
         if let Some(kind) = connection.filter(|_| !failed && !queued) {
             self.state.accepted(kind, bytes);
+            if kind == crate::protocol::command::Connection::Reset {
+                self.subscriptions = Subscriptions::default();
+            }
             self.closing |= kind == crate::protocol::command::Connection::Quit;
         }
         if goes_raw(class) {
@@ -216,11 +229,6 @@ impl Session {
         self.pipeline.skip_answered();
         self.closing = true;
     }
-}
-
-/// The first reply or push of these opens a stream of messages.
-fn subscribes(class: Class) -> bool {
-    matches!(class, Class::Subscription(_) | Class::Raw)
 }
 
 const TOO_LARGE: &[u8] =

@@ -21,6 +21,8 @@ pub struct Tally {
     pub unknown: u64,
     /// Transactions that failed because their WATCH did not survive.
     pub watch_failed: u64,
+    /// Subscriptions that may have missed messages.
+    pub gaps: u64,
     /// Requests that were not RESP.
     pub malformed: u64,
 }

@@ -122,7 +122,8 @@ fn status_health_and_metrics_tell_the_same_story() {
     assert_eq!(status["view"]["state"], "serving");
     assert_eq!(status["nodes"][0]["role"], "primary");
     assert_eq!(status["nodes"][1]["role"], "replica");
-    assert_eq!(status["connections"]["open"], 1);
+    // The snapshot is at most a second old.
+    wait_until("the client is counted", Duration::from_secs(5), || proxies[0].status()["connections"]["open"] == 1);
     let out = proxies[0].operate("status");
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success() && text.contains("primary"), "{text}");

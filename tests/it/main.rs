@@ -6,12 +6,17 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod auth;
+mod changes;
 mod failover;
 mod hostile;
 mod libraries;
 mod lifecycle;
 mod memory;
+<<<<<<< HEAD
 mod sentinel;
+=======
+mod rollout;
+>>>>>>> main
 mod stateful;
 mod steady;
 mod support;

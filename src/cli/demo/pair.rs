@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::process;
-use super::redis::{Redis, Standing};
+use super::redis::{Direct, Redis, Standing, Value};
 use super::signals::Interrupt;
+use super::wire;
 use crate::io::clock;
 
 const POLL: Duration = Duration::from_millis(5);
@@ -47,6 +48,7 @@ impl Pair {
         let b = Redis::start(binary, "b", port_b, dir, Some(a.at))?;
         let pair = Self { nodes: [a, b] };
         pair.wait_for(Place::A, Duration::from_secs(20), interrupt)?;
+        pair.wait_acknowledged(Place::A)?;
         Ok(pair)
     }
 
@@ -89,6 +91,19 @@ impl Pair {
             interrupt.sleep(POLL)?;
         }
         Ok(())
+    }
+
+    /// Waits until the replica acknowledges what is written now. After a full synchronisation the primary shows it as
+    /// online while it still buffers the stream for it, for up to a second; a kill then would lose all of that.
+    pub(super) fn wait_acknowledged(&self, primary: Place) -> Result<(), String> {
+        let mut pipeline = Vec::new();
+        wire::command(&mut pipeline, &[b"PUBLISH", b"demo", b"x"]);
+        wire::command(&mut pipeline, &[b"WAIT", b"1", b"10000"]);
+        let replies = Direct::connect(self.node(primary).at)?.ask_all(&pipeline, 2)?;
+        match replies.last().and_then(Value::number) {
+            Some(1) => Ok(()),
+            _ => Err(format!("the replica of {} acknowledges nothing", self.node(primary).name)),
+        }
     }
 
     /// A bare `FAILOVER`, as somebody with `redis-cli` would send it.

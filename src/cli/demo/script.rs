@@ -49,7 +49,7 @@ impl Stage<'_> {
         let mut phase = Phase::new(kind);
         self.driver.resume(self.past.len())?;
         self.interrupt.sleep(WARM_UP)?;
-        let cpu_before = self.proxies.cpu();
+        let (cpu_before, warm_up) = (self.proxies.cpu(), self.driver.counts()?.commands);
         for turn in 0..count {
             let began = clock::now();
             self.driver.open_window()?;
@@ -76,20 +76,20 @@ impl Stage<'_> {
             self.progress.live(&phase, count, &self.driver.counts()?);
         }
         let cpu = self.proxies.cpu().zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
-        self.settle(&mut phase, cpu)?;
+        let measured = self.driver.counts()?.commands.saturating_sub(warm_up);
+        self.settle(&mut phase)?;
+        if let (Kind::Control, Some(cpu), 1..) = (kind, cpu, measured) {
+            phase.proxy_cpu_us = Some(cpu.as_secs_f64() * 1e6 / measured as f64);
+        }
         Ok(phase)
     }
 
     /// Stops the load, compares the data of this and all earlier phases, and fills in the counts.
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-    fn settle(&mut self, phase: &mut Phase, cpu: Option<Duration>) -> Result<(), String> {
+    fn settle(&mut self, phase: &mut Phase) -> Result<(), String> {
         let paused = self.driver.pause()?;
         phase.tally = paused.tally;
         phase.tally.unanswered += paused.unanswered;
         phase.seconds = paused.took.as_secs_f64();
-        if phase.kind == Kind::Control && phase.tally.commands > 0 {
-            phase.proxy_cpu_us = cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / phase.tally.commands as f64);
-        }
         self.past.push((paused.ledgers, Findings::default()));
         let Some(primary) = self.settled_primary()? else {
             phase.failed.push("the pair has no primary with a replica in step; nothing could be verified".to_owned());
@@ -143,6 +143,7 @@ impl Stage<'_> {
         self.interrupt.sleep(TAIL)?;
         self.pair.come_back(from)?;
         self.pair.wait_for(from.other(), PATIENCE, self.interrupt)?;
+        self.pair.wait_acknowledged(from.other())?;
         self.interrupt.sleep(TAIL)
     }
 }

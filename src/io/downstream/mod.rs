@@ -8,6 +8,7 @@
 //! It follows the worker's orders (`upstream.rs`), bounds how long commands are held (`hold.rs`), and leaves at a
 //! quiet moment when a drain says so. It never decides who is primary.
 
+mod cutover;
 mod handshake;
 mod hold;
 mod shared;
@@ -81,6 +82,8 @@ pub(super) struct Conversation {
     /// Some of `out` may be encrypted and not yet written.
     unflushed: bool,
     up: Up,
+    /// The upstream that takes its place while a subscriber goes over.
+    next: Up,
     /// Which stay on a lane this is: replies for an earlier one are nobody's.
     ticket: u32,
     /// When it is looked at whether the session may go back to a lane.
@@ -113,6 +116,7 @@ impl Conversation {
                 out: BytesMut::new(),
                 unflushed: false,
                 up: Up::None,
+                next: Up::None,
                 ticket: 0,
                 rest_at: None,
                 retry: Retry::default(),
@@ -139,6 +143,7 @@ impl Conversation {
             }
             let mut moved = self.follow_orders();
             moved |= self.poll_from_upstream(cx);
+            moved |= self.poll_next(cx);
             moved |= self.poll_from_client(cx);
             moved |= self.poll_to_upstream(cx);
             moved |= self.poll_to_client(cx);

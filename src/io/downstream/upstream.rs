@@ -28,10 +28,10 @@ use crate::topology::node::{Epoch, NodeId};
 use super::shared::Shared;
 use super::{Conversation, OUT_BATCH, OUT_LIMIT};
 
-/// A node that became a replica answers what it was asked before; longer than this is not waited for.
+/// Who blocks or is subscribed on a node that became a replica is not left there for longer than this.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Time for one dial.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Waits before the same node is tried again: doubled from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
@@ -47,22 +47,22 @@ pub(super) enum Up {
     Shared(Shared),
 }
 
-type Dial = Pin<Box<dyn Future<Output = Result<Upstream, LinkError>>>>;
+pub(super) type Dial = Pin<Box<dyn Future<Output = Result<Upstream, LinkError>>>>;
 
 pub(super) struct Dialling {
-    node: NodeId,
-    epoch: Epoch,
-    dial: Dial,
+    pub(super) node: NodeId,
+    pub(super) epoch: Epoch,
+    pub(super) dial: Dial,
 }
 
 pub(super) struct Ready {
-    node: NodeId,
-    epoch: Epoch,
-    stream: Upstream,
-    framer: ReplyFramer,
+    pub(super) node: NodeId,
+    pub(super) epoch: Epoch,
+    pub(super) stream: Upstream,
+    pub(super) framer: ReplyFramer,
     /// Since when the orders name another node.
-    leaving: Option<Duration>,
-    unflushed: bool,
+    pub(super) leaving: Option<Duration>,
+    pub(super) unflushed: bool,
 }
 
 /// When the node of an epoch may be tried again.
@@ -80,12 +80,19 @@ impl Retry {
         self.at = now + self.pause;
     }
 
-    fn due(&self, epoch: Epoch) -> Option<Duration> {
+    pub(super) fn due(&self, epoch: Epoch) -> Option<Duration> {
         (self.epoch == epoch).then_some(self.at)
     }
 }
 
 impl Conversation {
+    /// How long a node that became a replica is waited for. It answers what it was asked, at once or when a pause of
+    /// its own ends; as long as commands may be held, that is better than an unknown outcome.
+    fn farewell(&self) -> Duration {
+        let owed = self.session.in_flight() > 0 && !self.session.blocked();
+        if owed { self.worker.limits.hold.time } else { FAREWELL }
+    }
+
     /// Commands may be sent on the upstream as it is.
     pub(super) fn may_send(&self) -> bool {
         let leaving = match &self.up {
@@ -131,9 +138,12 @@ impl Conversation {
                 self.drop_upstream();
                 moved = true;
             } else if let Some(since) = leaving {
-                let over = self.session.in_flight() == 0 || since + FAREWELL <= self.now;
-                if over && !self.session.is_raw() {
-                    self.drop_upstream();
+                let late = since + self.farewell() <= self.now;
+                let stays = self.session.is_raw() || self.goes_over() && !late;
+                if (late || self.session.in_flight() == 0) && !stays {
+                    if !(self.session.subscribed() && self.session.in_flight() == 0 && self.rescue()) {
+                        self.drop_upstream();
+                    }
                     moved = true;
                 }
             } else if self.wrong_home() {
@@ -141,6 +151,7 @@ impl Conversation {
                 moved = true;
             }
         }
+        moved |= self.follow_cutover();
         moved |= self.connect();
         self.watch_hold() || moved
     }
@@ -150,7 +161,12 @@ impl Conversation {
         let orders = worker.orders();
         self.session.follow(orders.mark);
         match &mut self.up {
-            Up::Ready(up) if up.epoch <= orders.given_up => self.drop_upstream(),
+            Up::Ready(up) if up.epoch <= orders.given_up => {
+                drop(orders);
+                if self.session.in_flight() > 0 || self.session.is_raw() || !self.rescue() {
+                    self.drop_upstream();
+                }
+            }
             Up::Ready(up) => match orders.primary {
                 Some(primary) if primary == up.node => (up.epoch, up.leaving) = (orders.epoch, None),
                 Some(_) => up.leaving = up.leaving.or(Some(self.now)),
@@ -170,6 +186,7 @@ impl Conversation {
 
     /// The upstream ends here; the session learns what that means for it.
     pub(super) fn drop_upstream(&mut self) {
+        self.next = Up::None;
         self.leave_upstream();
         self.session.detach(&mut self.out);
     }
@@ -236,7 +253,10 @@ impl Conversation {
                 self.retry.after_failure(epoch, self.now);
             }
         }
-        self.drop_upstream();
+        // A subscriber that is on its way goes on where it was going.
+        if self.session.in_flight() > 0 || self.session.is_raw() || !self.rescue() {
+            self.drop_upstream();
+        }
     }
 
     // ---- bytes ----
@@ -341,8 +361,8 @@ impl Conversation {
             _ => drain.deadline,
         });
         let farewell = match &self.up {
-            Up::Ready(up) => up.leaving.filter(|_| !self.session.is_raw()).map(|since| since + FAREWELL),
-            Up::Shared(up) => up.leaving.map(|since| since + FAREWELL),
+            Up::Ready(up) => up.leaving.filter(|_| !self.session.is_raw()).map(|since| since + self.farewell()),
+            Up::Shared(up) => up.leaving.map(|since| since + self.farewell()),
             _ => None,
         };
         let rest = self.rest_at.filter(|_| matches!(self.up, Up::Ready(_)));

@@ -20,6 +20,7 @@ use crate::metrics::worker::{Counter, Gauge, WorkerStats};
 use crate::protocol::request;
 use crate::session::Settings;
 
+use super::marker::Markers;
 use super::{Limits, Pool, Target, Worker};
 use crate::io::orders::{News, Orders};
 use crate::io::tls::ServerSide;
@@ -78,6 +79,13 @@ pub fn start(
             orders: orders.clone(),
             news: news.clone(),
             stats: Arc::clone(stats),
+            markers: format!(
+                "{}:{:x}-{}-{index}:",
+                config.channel,
+                crate::io::clock::unix_millis(),
+                std::process::id()
+            )
+            .into_bytes(),
         };
         let name = format!("worker-{index}");
         threads.push(std::thread::Builder::new().name(name).spawn(move || seed.grow(sockets))?);
@@ -118,6 +126,8 @@ struct Seed {
     orders: watch::Receiver<Orders>,
     news: mpsc::Sender<News>,
     stats: Arc<WorkerStats>,
+    /// What this worker's marker channels begin with.
+    markers: Vec<u8>,
 }
 
 impl Seed {
@@ -128,6 +138,7 @@ impl Seed {
             return;
         };
         let orders = self.orders.borrow_and_update().clone();
+        let (markers, queue) = Markers::new(self.markers);
         let worker = Rc::new(Worker {
             index: self.index,
             settings: Rc::new(self.settings),
@@ -148,11 +159,12 @@ impl Seed {
             quiesced: Cell::new(None),
             tally: Cell::new((0, 0)),
             lanes: RefCell::default(),
+            markers,
             stats: self.stats,
         });
         worker.take_orders(orders, crate::io::clock::now());
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, super::run(worker, self.tls, self.orders, sockets));
+        local.block_on(&runtime, super::run(worker, self.tls, self.orders, sockets, queue));
     }
 }
 

@@ -8,6 +8,7 @@
 //! still run, and none can begin before the hold is over.
 
 mod floor;
+mod marker;
 mod pool;
 
 use std::cell::{Cell, RefCell};
@@ -61,6 +62,7 @@ pub(super) struct Worker {
     quiesced: Cell<Option<u64>>,
     tally: Cell<(u64, u64)>,
     lanes: RefCell<Vec<Rc<Lane>>>,
+    markers: marker::Markers,
 }
 
 /// Limits that the shell keeps.
@@ -143,6 +145,18 @@ impl Worker {
     fn wake_all(&self) {
         self.seats.borrow().iter().flatten().for_each(|seat| seat.wake());
         self.lanes.borrow().iter().for_each(|lane| lane.wake());
+    }
+
+    // ---- subscribers that go over ----
+
+    /// A marker channel that was never used.
+    pub(super) fn marker_channel(&self) -> Vec<u8> {
+        self.markers.channel()
+    }
+
+    /// Publishes a marker through the new primary.
+    pub(super) fn publish_marker(&self, node: NodeId, channel: Vec<u8>) {
+        self.markers.publish(node, channel);
     }
 
     // ---- lanes ----
@@ -296,12 +310,14 @@ async fn run(
     tls: Arc<ServerSide>,
     mut orders: watch::Receiver<Orders>,
     mut sockets: mpsc::Receiver<std::net::TcpStream>,
+    markers: marker::Queue,
 ) {
     let mut conversations = JoinSet::new();
     let mut pools = JoinSet::new();
     for node in worker.pool.nodes() {
         pools.spawn_local(pool::keep_warm(Rc::clone(&worker), node));
     }
+    pools.spawn_local(marker::publish(worker.pool.targets(), markers));
     let mut open = true;
     while open || !conversations.is_empty() {
         let lapse = clock::instant(worker.next_lapse());

@@ -47,6 +47,11 @@ impl Pool {
         0..self.targets.len()
     }
 
+    /// How to reach all of them.
+    pub(super) fn targets(&self) -> Vec<Target> {
+        self.targets.clone()
+    }
+
     /// How to reach a node.
     pub(in crate::io) fn target(&self, node: NodeId) -> Option<&Target> {
         self.targets.get(node.index())

@@ -48,6 +48,7 @@ pub(crate) struct Proxy {
     pub(crate) admin: String,
     pub(crate) state: PathBuf,
     tls: std::sync::Arc<rustls::ClientConfig>,
+    command: Command,
     announced: Vec<&'static str>,
 }
 
@@ -86,7 +87,16 @@ impl Proxy {
         command.args(&options.args);
         let mut process = Process::start(&mut command, &home.join("log"));
         process.wait_ready("the proxy listens", || std::net::TcpStream::connect(at).is_ok());
-        Self { process, at, metrics, admin, state, tls: pair.tls.clone(), announced: options.announced }
+        Self { process, at, metrics, admin, state, tls: pair.tls.clone(), command, announced: options.announced }
+    }
+
+    /// Starts it again as it was started, once it has ended by itself.
+    pub(crate) fn restart(&mut self) {
+        self.process.end(Duration::from_secs(20));
+        let log = self.process.log.clone();
+        self.process = Process::start(&mut self.command, &log);
+        let at = self.at;
+        self.process.wait_ready("the proxy listens again", || std::net::TcpStream::connect(at).is_ok());
     }
 
     /// A client of it, without a certificate.

@@ -81,14 +81,19 @@ impl Redis {
     }
 
     pub(crate) fn try_cmd(&self, words: &str) -> std::io::Result<Value> {
+        self.exchange(&encode(&words.split(' ').map(str::as_bytes).collect::<Vec<_>>()), 1)
+    }
+
+    /// Sends commands on a fresh plain connection and returns the last of so many replies.
+    fn exchange(&self, commands: &[u8], replies: usize) -> std::io::Result<Value> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let mut skip = 0;
+        let mut skip = replies - 1;
         if let Some(password) = self.options.password {
             stream.write_all(&encode(&[b"AUTH", password.as_bytes()]))?;
-            skip = 1;
+            skip += 1;
         }
-        stream.write_all(&encode(&words.split(' ').map(str::as_bytes).collect::<Vec<_>>()))?;
+        stream.write_all(commands)?;
         let mut input = Vec::new();
         loop {
             if let Some((value, used)) = value::decode(&input) {
@@ -129,9 +134,14 @@ impl Redis {
     }
 }
 
-/// Both sides must say so: a primary shows its replica as online only after the replica's first acknowledgement.
+/// Both say so, and the replica acknowledges what is written now. (A primary shows a replica as online while it still
+/// buffers the stream for it: up to a second, until the first acknowledgement after a full synchronisation.)
 fn in_step(primary: &Redis, replica: &Redis) -> bool {
-    primary.replicas() == Some(1) && replica.is_connected_replica()
+    if primary.replicas() != Some(1) || !replica.is_connected_replica() {
+        return false;
+    }
+    let both = [encode(&[b"PUBLISH", b"harness", b"x"]), encode(&[b"WAIT", b"1", b"2000"])].concat();
+    matches!(primary.exchange(&both, 2), Ok(Value::Int(1)))
 }
 
 /// Two servers; `a` is the primary at first.

@@ -1,5 +1,7 @@
 //! A session told byte by byte what happens to it; stories a client would tell.
 
+mod subscribers;
+
 use super::*;
 use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
 
@@ -300,17 +302,6 @@ fn the_pairs_channel_is_reserved() {
     story.client("PUBLISH __changeover__ x\r\nSUBSCRIBE a __changeover__\r\nGET a\r\n").upstream_gets("GET a|");
     let out = String::from_utf8_lossy(&story.out.split()).into_owned();
     assert_eq!(out.matches("-NOPERM ").count(), 2, "{out}");
-}
-
-#[test]
-fn a_subscription_turns_the_session_into_a_pipe_and_its_loss_ends_it() {
-    let mut story = Story::attached();
-    story.client("GET a\r\nSUBSCRIBE c\r\n").upstream_gets("GET a|SUBSCRIBE c|");
-    story.upstream("$-1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
-    assert!(story.session.is_raw());
-    story.client("UNSUBSCRIBE c\r\n").upstream_gets("UNSUBSCRIBE c|");
-    story.another_upstream();
-    assert!(story.session.finished() && story.session.lost());
 }
 
 #[test]

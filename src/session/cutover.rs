@@ -1,0 +1,196 @@
+//! A subscriber goes over to the new primary without missing, doubling or reordering a message.
+//!
+//! Make before break: while the old upstream, now a replica, still delivers what is replicated to it, a second one is
+//! subscribed on the new primary, and both to a *marker* channel. Then a marker is published through the new primary.
+//! Replication keeps the order, so what stands before the marker is the same on both sides:
+//!
+//! ```text
+//!  old:   m1 m2 m3 MARK m4 ...     delivered up to MARK, then nothing
+//!  new:      m2 m3 MARK m4 ...     nothing up to MARK, then delivered
+//! ```
+//!
+//! When the marker cannot be had (no permission, replication stuck, the old node dies) the session goes over all the
+//! same, as soon as the second upstream is subscribed, and the gap is counted.
+
+use bytes::BytesMut;
+
+use crate::protocol::encode;
+
+use super::greeting::{Greeting, Heard};
+use super::notice::{Notice, notice};
+use super::{Phase, Session};
+
+/// A change of upstream under way.
+pub(super) struct Cutover {
+    marker: Vec<u8>,
+    /// For the old upstream: the subscription to the marker.
+    aside: BytesMut,
+    /// The old upstream has confirmed the marker's channel, and later delivered the marker.
+    old: Side,
+    /// The same of the new one.
+    new: Side,
+    /// The replay of the client's state on the new one; `None` once it is done.
+    greeting: Option<Greeting>,
+    /// The beginning of a frame from the new one.
+    partial: BytesMut,
+    /// What the new one said after the marker, before the old one had delivered it.
+    pending: BytesMut,
+    published: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Side {
+    Joining,
+    Listening,
+    Marked,
+}
+
+/// What the new upstream says is held back up to this; then it is not read.
+const PENDING: usize = 1024 * 1024;
+
+impl Session {
+    /// A second upstream, to the new primary, is there. `marker` is a channel that nobody else uses; it begins with
+    /// the reserved channel's name.
+    pub fn begin_cutover(&mut self, marker: Vec<u8>) {
+        let mut aside = BytesMut::new();
+        encode::command(&mut aside, &[b"SUBSCRIBE", &marker]);
+        let mut preamble = self.state.preamble();
+        self.subscriptions.say(&mut preamble);
+        preamble.subscribe(&[b"SUBSCRIBE", &marker]);
+        self.cutover = Some(Box::new(Cutover {
+            marker,
+            aside,
+            old: Side::Joining,
+            new: Side::Joining,
+            greeting: Greeting::new(preamble),
+            partial: BytesMut::new(),
+            pending: BytesMut::new(),
+            published: false,
+        }));
+    }
+
+    /// Bytes for the old upstream that are no command of the client.
+    pub(super) fn aside(&self) -> &[u8] {
+        self.cutover.as_ref().map_or(&[], |cutover| &cutover.aside)
+    }
+
+    /// The old upstream took `count` of them; false when there were none.
+    pub(super) fn sent_aside(&mut self, count: usize) -> bool {
+        let Some(cutover) = self.cutover.as_mut().filter(|cutover| !cutover.aside.is_empty()) else { return false };
+        drop(cutover.aside.split_to(count.min(cutover.aside.len())));
+        true
+    }
+
+    /// Bytes for the new upstream.
+    pub fn to_send_next(&self) -> &[u8] {
+        let greeting = self.cutover.as_ref().and_then(|cutover| cutover.greeting.as_ref());
+        greeting.map_or(&[], Greeting::to_send)
+    }
+
+    /// The new upstream took `count` of them.
+    pub fn sent_next(&mut self, count: usize) {
+        if let Some(greeting) = self.cutover.as_mut().and_then(|cutover| cutover.greeting.as_mut()) {
+            greeting.sent(count);
+        }
+    }
+
+    /// The new upstream may be read.
+    pub fn may_hear_next(&self) -> bool {
+        self.cutover.as_ref().is_some_and(|cutover| cutover.pending.len() < PENDING)
+    }
+
+    /// A piece of what the new upstream said; false when it refuses the client's state.
+    pub fn handle_next(&mut self, piece: &[u8], last: bool) -> bool {
+        let Some(cutover) = &mut self.cutover else { return true };
+        cutover.partial.extend_from_slice(piece);
+        if !last {
+            return true;
+        }
+        let frame = cutover.partial.split();
+        let reserved = &self.settings.reserved_channel;
+        match (notice(&frame), cutover.greeting.as_mut()) {
+            (Some(Notice::Message(channel)), _) if channel == cutover.marker.as_slice() => cutover.new = Side::Marked,
+            (Some(Notice::Message(channel)), _) => {
+                if cutover.new == Side::Marked && !channel.starts_with(reserved) {
+                    cutover.pending.extend_from_slice(&frame);
+                }
+            }
+            (Some(Notice::Confirmed(..)), Some(greeting)) => {
+                if greeting.confirmed() {
+                    (cutover.greeting, cutover.new) = (None, cutover.new.max(Side::Listening));
+                }
+            }
+            (None, Some(greeting)) => match greeting.heard(&frame) {
+                Heard::More => {}
+                Heard::Done => (cutover.greeting, cutover.new) = (None, cutover.new.max(Side::Listening)),
+                Heard::TurnedAway => return false,
+            },
+            // Pushes that are about the connection: it is new, there is nothing to tell.
+            (_, None) => {}
+        }
+        true
+    }
+
+    /// Both sides listen for the marker: it is to be published on this channel, once.
+    pub fn marker_to_publish(&mut self) -> Option<Vec<u8>> {
+        let cutover = self.cutover.as_mut()?;
+        let ready = cutover.old >= Side::Listening && cutover.new >= Side::Listening && !cutover.published;
+        cutover.published |= ready;
+        ready.then(|| cutover.marker.clone())
+    }
+
+    /// Both sides have delivered the marker: the second upstream can take the first one's place.
+    pub fn may_cut_over(&self) -> bool {
+        let marked = |cutover: &Cutover| cutover.old == Side::Marked && cutover.new == Side::Marked;
+        self.cutover.as_ref().is_some_and(|cutover| marked(cutover))
+    }
+
+    /// The second upstream is subscribed, and could take over with a gap.
+    pub fn may_cut_over_with_gap(&self) -> bool {
+        self.cutover.as_ref().is_some_and(|cutover| cutover.new >= Side::Listening)
+    }
+
+    /// The second upstream takes over; `gap`: messages may have been missed.
+    pub fn finish_cutover(&mut self, gap: bool, out: &mut BytesMut) {
+        let Some(cutover) = self.cutover.take() else { return };
+        if self.assembly.half_delivered() {
+            (self.closing, self.lost) = (true, true);
+        }
+        self.assembly.reset();
+        self.tally.gaps += u64::from(gap);
+        self.upstream_mark = self.mark;
+        self.phase = Phase::Open;
+        out.extend_from_slice(&cutover.pending);
+        if self.state.tracking() && self.state.resp3() {
+            out.extend_from_slice(super::change::FLUSH_ALL);
+        }
+        self.assembly.resume(cutover.partial);
+        self.deliver(out);
+    }
+
+    /// The second upstream is gone, or not needed any more.
+    pub fn cancel_cutover(&mut self) {
+        self.cutover = None;
+    }
+
+    // ---- the old upstream ----
+
+    /// The old upstream has delivered the marker: what it says now is said by the new one, too.
+    pub(super) fn cut_over(&self) -> bool {
+        self.cutover.as_ref().is_some_and(|cutover| cutover.old == Side::Marked)
+    }
+
+    /// The old upstream has said something on a reserved channel: it may be the marker.
+    pub(super) fn heard_marker(&mut self, channel: &[u8]) {
+        if let Some(cutover) = self.cutover.as_mut().filter(|cutover| cutover.marker == channel) {
+            cutover.old = Side::Marked;
+        }
+    }
+
+    /// The old upstream has confirmed the marker's channel.
+    pub(super) fn confirmed_marker(&mut self) {
+        if let Some(cutover) = &mut self.cutover {
+            cutover.old = cutover.old.max(Side::Listening);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What a client is subscribed to, and the confirmations it is owed.
+//!
+//! SUBSCRIBE has one confirmation for each name instead of one reply; messages come at any time. Both are told apart
+//! from replies here, so that everything else of the session stays one for one. Messages on the pair's channels, which
+//! a pattern may match, are kept from clients.
+//!
+//! Another upstream is subscribed again before anything else (`preamble.rs`); when the old one is still there,
+//! `cutover.rs` sees to it that nothing is missed in between.
+
+use std::collections::BTreeSet;
+
+use bytes::BytesMut;
+
+use crate::protocol::command::{Class, Subscription};
+
+use super::notice::{Kind, Notice, notice};
+use super::pipeline::Turn;
+use super::preamble::Preamble;
+use super::{Phase, Session};
+
+/// Everything that a client is subscribed to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Subscriptions {
+    channels: BTreeSet<Vec<u8>>,
+    patterns: BTreeSet<Vec<u8>>,
+    shards: BTreeSet<Vec<u8>>,
+}
+
+/// The confirmations that a command is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Confirmations {
+    kind: Kind,
+    /// `None`: UNSUBSCRIBE without names, which confirms the end of each subscription of its kind.
+    total: Option<usize>,
+    /// Seen on this upstream.
+    seen: usize,
+    /// Shown to the client, on whatever upstream.
+    shown: usize,
+}
+
+impl Confirmations {
+    /// What a command of this class, with so many names, is owed.
+    pub(super) fn of(class: Class, names: usize) -> Option<Self> {
+        let Class::Subscription(subscription) = class else { return None };
+        let (kind, ends) = match subscription {
+            Subscription::Subscribe => (Kind::Channel, false),
+            Subscription::PSubscribe => (Kind::Pattern, false),
+            Subscription::SSubscribe => (Kind::Shard, false),
+            Subscription::Unsubscribe => (Kind::Channel, true),
+            Subscription::PUnsubscribe => (Kind::Pattern, true),
+            Subscription::SUnsubscribe => (Kind::Shard, true),
+        };
+        let total = if ends && names == 0 { None } else { Some(names) };
+        Some(Self { kind, total, seen: 0, shown: 0 })
+    }
+
+    /// The command is sent once more: all confirmations come again.
+    pub(super) fn restart(&mut self) {
+        self.seen = 0;
+        if self.total.is_none() {
+            self.shown = 0;
+        }
+    }
+}
+
+impl Subscriptions {
+    pub(super) fn is_empty(&self) -> bool {
+        self.channels.is_empty() && self.patterns.is_empty() && self.shards.is_empty()
+    }
+
+    fn of(&mut self, kind: Kind) -> &mut BTreeSet<Vec<u8>> {
+        match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::Pattern => &mut self.patterns,
+            Kind::Shard => &mut self.shards,
+        }
+    }
+
+    fn change(&mut self, kind: Kind, begun: bool, name: &[u8]) {
+        let names = self.of(kind);
+        if begun {
+            names.insert(name.to_vec());
+        } else {
+            names.remove(name);
+        }
+    }
+
+    /// Adds the commands that bring them about to a preamble.
+    pub(super) fn say(&self, preamble: &mut Preamble) {
+        let kinds: [(&[u8], &BTreeSet<Vec<u8>>); 3] =
+            [(b"SUBSCRIBE", &self.channels), (b"PSUBSCRIBE", &self.patterns), (b"SSUBSCRIBE", &self.shards)];
+        for (word, names) in kinds.into_iter().filter(|(_, names)| !names.is_empty()) {
+            let words: Vec<&[u8]> = std::iter::once(word).chain(names.iter().map(Vec::as_slice)).collect();
+            preamble.subscribe(&words);
+        }
+    }
+}
+
+impl Session {
+    /// The client is subscribed to something.
+    pub fn subscribed(&self) -> bool {
+        !self.subscriptions.is_empty()
+    }
+
+    /// A whole push, or a reply in RESP2 that may be one of pub/sub; true when it was, and is dealt with.
+    pub(super) fn hear_notice(&mut self, frame: &[u8], push: bool, out: &mut BytesMut) -> bool {
+        let owed = match self.pipeline.expecting() {
+            Some((entry, _)) => entry.confirmations.is_some(),
+            None => false,
+        };
+        let greeting = matches!(self.phase, Phase::Greeting(_));
+        if !push && !owed && !greeting && self.subscriptions.is_empty() {
+            return false;
+        }
+        match notice(frame) {
+            Some(Notice::Message(channel)) => {
+                if self.may_hear(channel) {
+                    out.extend_from_slice(frame);
+                }
+            }
+            Some(Notice::Confirmed(kind, begun, name)) => self.confirmed(kind, begun, name, frame, out),
+            None if push => out.extend_from_slice(frame),
+            None => return false,
+        }
+        true
+    }
+
+    /// The beginning of a large push, or of a large message in RESP2: goes it to the client? `None`: it is a reply.
+    pub(super) fn large_notice(&mut self, beginning: &[u8], push: bool) -> Option<bool> {
+        match notice(beginning) {
+            Some(Notice::Message(channel)) if push || self.subscribed() => Some(self.may_hear(channel)),
+            _ if push => Some(true),
+            _ => None,
+        }
+    }
+
+    /// The client may get what is said on this channel, from the upstream that it has.
+    fn may_hear(&mut self, channel: &[u8]) -> bool {
+        if channel.starts_with(&self.settings.reserved_channel) {
+            self.heard_marker(channel);
+            return false;
+        }
+        !self.cut_over()
+    }
+
+    fn confirmed(&mut self, kind: Kind, begun: bool, name: Option<&[u8]>, frame: &[u8], out: &mut BytesMut) {
+        if let Phase::Greeting(greeting) = &mut self.phase {
+            if greeting.confirmed() {
+                self.phase = Phase::Open;
+            }
+            return;
+        }
+        if name.is_some_and(|name| name.starts_with(&self.settings.reserved_channel)) {
+            return self.confirmed_marker();
+        }
+        if let Some(name) = name {
+            self.subscriptions.change(kind, begun, name);
+        }
+        let left = self.subscriptions.of(kind).is_empty();
+        let Some((entry, turn)) = self.pipeline.expecting_mut() else {
+            // The server ended a subscription by itself.
+            return out.extend_from_slice(frame);
+        };
+        let Some(owed) = entry.confirmations.as_mut().filter(|_| turn == Turn::Next) else {
+            return out.extend_from_slice(frame);
+        };
+        owed.seen += 1;
+        if owed.seen > owed.shown {
+            owed.shown = owed.seen;
+            out.extend_from_slice(frame);
+        }
+        if owed.total.map_or(left, |total| owed.seen >= total) {
+            self.delivered_directly(b"*");
+        }
+    }
+}
