@@ -12,11 +12,8 @@ mod hostile;
 mod libraries;
 mod lifecycle;
 mod memory;
-<<<<<<< HEAD
-mod sentinel;
-=======
 mod rollout;
->>>>>>> main
+mod sentinel;
 mod stateful;
 mod steady;
 mod support;
