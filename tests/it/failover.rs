@@ -181,6 +181,23 @@ fn a_proxy_that_is_killed_with_its_node_finds_the_new_primary_when_it_returns() 
 }
 
 #[test]
+fn a_proxy_that_was_frozen_while_the_primary_died_looks_again_and_then_promotes() {
+    let mut pair = Pair::start();
+    let proxies = start(&pair);
+    assert_eq!(proxies[0].client().cmd("SET k 1"), ok());
+    in_step(&pair);
+    proxies[1].process.signal("STOP");
+    pair.a.kill();
+    pause(2500);
+    assert!(!pair.b.is_primary(), "nobody else promotes it");
+    proxies[1].process.signal("CONT");
+    let began = now();
+    assert_eq!(proxies[0].client().cmd("SET k 2"), ok());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(pair.b.is_primary());
+}
+
+#[test]
 fn without_the_mode_nobody_is_promoted() {
     let mut pair = Pair::start();
     let proxy = Proxy::with(&pair, "b", Options::default().announce(ANYTHING));
