@@ -51,7 +51,7 @@ impl Session {
             _ if self.stream.arriving() => self.stream.backlog() < STREAM_BACKLOG,
             _ => {
                 let kept = self.pipeline.len() - self.pipeline.delivered_bytes();
-                let room = self.pipeline.undelivered() < WINDOW && kept < self.settings.resend_bytes;
+                let room = self.pipeline.undelivered() < WINDOW && kept < self.budget;
                 !self.stream.open()
                     && !self.transaction.raw_ahead
                     && !self.leaving_lane()
@@ -122,6 +122,18 @@ impl Session {
             return;
         }
         self.tally.command(Kind::of(found.map(|found| found.class), found.is_some_and(|found| found.blocks.is_some())));
+        let blocks = found.is_some_and(|found| found.blocks.is_some());
+        if class == Class::Read && blocks && !self.transaction.queueing(class) && self.resolve_tail() {
+            return;
+        }
+        self.enter(shape);
+    }
+
+    /// The command behind everything that was taken becomes an entry.
+    pub(super) fn enter(&mut self, shape: Shape) {
+        let command = self.pipeline.unfinished();
+        let found = classify(command, shape.name, shape.second);
+        let class = found.map_or(Class::Admin, |found| found.class);
         if let Some(answer) = self.transaction.admit(class, self.state.resp3()) {
             self.pipeline.drop_unfinished();
             return self.answer_ourselves(class, answer);
@@ -132,7 +144,6 @@ impl Session {
             self.unmark_cursor();
         }
         self.pipeline.push(Entry {
-            len: 0,
             // Asked again, a scan begins again: that does no harm.
             class: if scan { Class::Read } else { class },
             blocks: found.is_some_and(|found| found.blocks.is_some()),
@@ -141,25 +152,14 @@ impl Session {
             confirmations: Confirmations::of(class, usize::try_from(shape.args).unwrap_or(1).saturating_sub(1))
                 .filter(|_| !queued),
             scan,
-            streamed: false,
-            answer: None,
+            ..Entry::new(class)
         });
     }
 
     pub(super) fn answer_ourselves(&mut self, class: Class, answer: Bytes) {
         let queued = self.transaction.queueing(class);
         self.tally.authored += u64::from(answer.first() == Some(&b'-'));
-        self.pipeline.push(Entry {
-            len: 0,
-            class: Class::Admin,
-            blocks: false,
-            in_transaction: queued,
-            deadline: None,
-            confirmations: None,
-            scan: false,
-            streamed: false,
-            answer: Some(answer),
-        });
+        self.pipeline.push(Entry { in_transaction: queued, answer: Some(answer), ..Entry::new(Class::Admin) });
     }
 
     /// The client is told what is wrong, after everything it is owed, and the conversation ends: as in Redis.
@@ -177,7 +177,7 @@ impl Session {
     /// A large command of a raw session goes through while it arrives, once it is clear that it may.
     fn pass_raw(&mut self) {
         let command = self.pipeline.unfinished();
-        if command.len() < self.settings.resend_bytes {
+        if command.len() < self.budget {
             return;
         }
         let (name, second) = (self.framer.name(), self.framer.second());
@@ -202,7 +202,7 @@ impl Session {
 
     /// The unfinished command is over the budget.
     pub(super) fn large_ahead(&self) -> bool {
-        !self.is_raw() && self.pipeline.unfinished().len() >= self.settings.resend_bytes
+        !self.is_raw() && self.pipeline.unfinished().len() >= self.budget
     }
 
     /// The unfinished large command gets this answer; what still arrives of it is dropped.
@@ -222,17 +222,8 @@ impl Session {
         let bytes = self.pipeline.take_unfinished();
         self.tally.command(Kind::of(Some(class), false));
         self.transaction.streamed();
-        self.pipeline.push(Entry {
-            len: 0,
-            class,
-            blocks: false,
-            in_transaction: self.transaction.queueing(class),
-            deadline: None,
-            confirmations: None,
-            scan: false,
-            streamed: true,
-            answer: None,
-        });
+        let queued = self.transaction.queueing(class);
+        self.pipeline.push(Entry { in_transaction: queued, streamed: true, ..Entry::new(class) });
         self.stream.begin(bytes);
     }
 }

@@ -33,6 +33,7 @@ mod replies;
 mod scan;
 mod stream;
 mod subscription;
+mod tail;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,7 @@ use preamble::ConnectionState;
 use replies::Assembly;
 use stream::Stream;
 use subscription::Subscriptions;
+use tail::Tail;
 use transaction::TransactionState;
 
 pub use affinity::Home;
@@ -87,6 +89,7 @@ pub struct Session {
     affinity: Affinity,
     subscriptions: Subscriptions,
     cutover: Option<Box<Cutover>>,
+    tail: Option<Tail>,
     assembly: Assembly,
     stream: Stream,
     phase: Phase,
@@ -94,6 +97,8 @@ pub struct Session {
     raw: BytesMut,
     /// A large command of a raw session is going through.
     raw_passing: bool,
+    /// Bytes of unanswered commands that may be kept now.
+    budget: usize,
     /// The time, as last told.
     now: Duration,
     /// The primary process, and the one that the upstream leads to.
@@ -124,6 +129,7 @@ impl Session {
     /// A client that has said nothing yet.
     pub fn new(settings: Rc<Settings>) -> Self {
         let affinity = Affinity::new(settings.lanes);
+        let budget = settings.resend_bytes;
         Self {
             framer: RequestFramer::new(settings.limits),
             settings,
@@ -133,11 +139,13 @@ impl Session {
             affinity,
             subscriptions: Subscriptions::default(),
             cutover: None,
+            tail: None,
             assembly: Assembly::default(),
             stream: Stream::default(),
             phase: Phase::Detached,
             raw: BytesMut::new(),
             raw_passing: false,
+            budget,
             now: Duration::ZERO,
             mark: None,
             upstream_mark: None,
@@ -150,6 +158,16 @@ impl Session {
     /// It is `now`; told before anything else of a wake-up.
     pub fn handle_time(&mut self, now: Duration) {
         self.now = now;
+    }
+
+    /// Memory is short (or no longer): only commands up to `most` bytes are kept for sending again.
+    pub fn handle_shortage(&mut self, most: Option<usize>) {
+        self.budget = self.settings.resend_bytes.min(most.unwrap_or(usize::MAX));
+    }
+
+    /// Bytes kept for this client.
+    pub fn kept(&self) -> usize {
+        self.pipeline.len() + self.stream.backlog() + self.raw.len()
     }
 
     // ---- the upstream ----
@@ -303,7 +321,7 @@ impl Session {
         use crate::protocol::command::{Class, Connection};
         if let Phase::Open = self.phase
             && let Some((entry, pipeline::Turn::Next)) = self.pipeline.expecting()
-            && matches!(entry.class, Class::Connection(Connection::Reply))
+            && matches!(entry.class, Class::Connection(Connection::Reply) | Class::Raw)
         {
             self.go_raw();
         }

@@ -39,6 +39,8 @@ pub(super) struct Entry {
     pub confirmations: Option<Confirmations>,
     /// It is of the SCAN family: its cursor is marked in the reply, and void on another upstream.
     pub scan: bool,
+    /// We asked, not the client: the reply is ours.
+    pub silent: bool,
     /// It was passed through without being kept: it cannot be sent again.
     pub streamed: bool,
     /// The reply, when it is known before its turn.
@@ -46,6 +48,22 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// A command of this class, and nothing special about it.
+    pub(super) fn new(class: Class) -> Self {
+        Self {
+            len: 0,
+            class,
+            blocks: false,
+            in_transaction: false,
+            deadline: None,
+            confirmations: None,
+            scan: false,
+            silent: false,
+            streamed: false,
+            answer: None,
+        }
+    }
+
     /// Sending it twice has the effect of sending it once.
     pub(super) fn may_repeat(&self) -> bool {
         let harmless = match self.class {

@@ -100,7 +100,7 @@ impl Session {
             match self.pipeline.expecting() {
                 _ if begun.first() == Some(&b'-') => Mode::Whole,
                 Some((entry, _)) if self.refusing() && entry.may_repeat() => Mode::Dropping,
-                Some((entry, Turn::Next)) if matches!(self.phase, Phase::Open) => {
+                Some((entry, Turn::Next)) if matches!(self.phase, Phase::Open) && !entry.silent => {
                     scan = entry.scan;
                     Mode::Passing
                 }
@@ -149,6 +149,10 @@ impl Session {
             }
             (_, Turn::Replayed) => self.pipeline.set_aside(None),
             (_, Turn::Early) => self.pipeline.set_aside(Some(Bytes::copy_from_slice(reply))),
+            (_, Turn::Next) if entry.silent => {
+                self.resolved(reply);
+                self.delivered_directly(reply);
+            }
             (_, Turn::Next) => {
                 self.pass(reply, entry.scan, out);
                 if !failed && entry.class == Class::Raw {
@@ -177,13 +181,19 @@ impl Session {
     pub(super) fn deliver(&mut self, out: &mut BytesMut) {
         loop {
             while let Some(answer) = self.pipeline.take_front_answer() {
-                out.extend_from_slice(&answer);
+                if self.pipeline.front().is_some_and(|(entry, _)| entry.silent) {
+                    self.resolved(&answer);
+                } else {
+                    out.extend_from_slice(&answer);
+                }
                 self.let_go(&answer);
             }
-            if !self.leaving_lane() || self.pipeline.undelivered() > 0 {
+            let more = self.leaving_lane() || self.tail.is_some();
+            if !more || self.pipeline.undelivered() > 0 {
                 return;
             }
             self.unpark();
+            self.take_tail();
         }
     }
 

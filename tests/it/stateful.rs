@@ -2,7 +2,7 @@
 
 use crate::support::client::pipeline;
 use crate::support::value::ok;
-use crate::support::{Client, Pair, Proxy, Value, pause};
+use crate::support::{Client, Options, Pair, Proxy, Value, pause};
 
 fn queued() -> Value {
     Value::Simple("QUEUED".to_owned())
@@ -66,6 +66,27 @@ fn a_watched_key_that_another_client_changes_stops_the_transaction() {
     one.cmd("WATCH k");
     one.send(&pipeline(&["MULTI", "SET k mine", "EXEC"]));
     assert_eq!([one.read(), one.read(), one.read()], [ok(), queued(), Value::Array(vec![ok()])]);
+}
+
+#[test]
+fn what_belongs_to_one_connection_never_reaches_the_neighbours_on_a_lane() {
+    let pair = Pair::start();
+    let proxy = Proxy::with(&pair, "a", Options::default().arg("--workers", "1"));
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    for client in [&mut one, &mut other] {
+        assert_eq!(client.cmd("SET k v"), ok(), "both ride the lane");
+    }
+    assert_eq!(one.cmd("MULTI"), ok());
+    assert_eq!((one.cmd("GET k"), other.cmd("GET k")), (queued(), "v".into()));
+    assert_eq!(one.cmd("EXEC").items(), ["v".into()]);
+    let (mut one, mut another) = (proxy.client(), proxy.client());
+    assert_eq!((one.cmd("GET k"), another.cmd("GET k")), ("v".into(), "v".into()));
+    one.start("BLPOP list 0");
+    another.start("SUBSCRIBE c");
+    assert_eq!(another.read().items()[0], "subscribe".into());
+    assert_eq!((other.cmd("PUBLISH c m"), other.cmd("RPUSH list x")), (1.into(), 1.into()));
+    assert_eq!(one.read().items(), ["list".into(), "x".into()]);
+    assert_eq!(another.read().items()[2], "m".into());
 }
 
 #[test]

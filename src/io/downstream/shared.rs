@@ -88,6 +88,10 @@ impl Conversation {
     /// Hands the session's commands to the lane, as far as its credit goes.
     pub(super) fn append_to_lane(&mut self, hold: bool) -> bool {
         let Up::Shared(up) = &self.up else { return false };
+        if self.session.home() == Home::Own {
+            // What it wants to send must not meet its neighbours; it gets off first.
+            return false;
+        }
         if hold || !up.boarded || up.leaving.is_some() || self.session.in_flight() >= CREDIT || self.out.len() > SLOW {
             return false;
         }

@@ -154,6 +154,7 @@ impl Seed {
             held: Cell::new(0),
             held_bytes: Cell::new(0),
             held_requests: Cell::new(0),
+            kept: Cell::new(0),
             stall: Cell::default(),
             holding_since: Cell::new(None),
             quiesced: Cell::new(None),

@@ -33,6 +33,9 @@ use super::{clock, downstream};
 pub use floor::{Workers, start};
 pub(super) use pool::Pool;
 
+/// Bytes that a worker keeps for all of its clients before it becomes sparing.
+const KEPT: usize = 512 * 1024 * 1024;
+
 /// What the conversations of one worker share.
 pub(super) struct Worker {
     /// Its number, from 0.
@@ -56,6 +59,7 @@ pub(super) struct Worker {
     held: Cell<u64>,
     held_bytes: Cell<u64>,
     held_requests: Cell<u64>,
+    kept: Cell<usize>,
     stall: Cell<Stall>,
     /// When sending became impossible for everyone; `None` while there is a primary and no ordered hold.
     holding_since: Cell<Option<Duration>>,
@@ -199,6 +203,18 @@ impl Worker {
         if self.news.try_send(News::Quiesced { worker: self.index, hold: hold.id }).is_ok() {
             self.quiesced.set(Some(hold.id));
         }
+    }
+
+    // ---- what is kept ----
+
+    /// Changes what is kept in memory for one client, in bytes.
+    pub(super) fn reckon_kept(&self, before: usize, after: usize) {
+        self.kept.set(self.kept.get().saturating_sub(before) + after);
+    }
+
+    /// So much is kept for clients that each may keep only a little: hostile bytes cost memory up to a limit.
+    pub(super) fn short(&self) -> bool {
+        self.kept.get() > KEPT
     }
 
     // ---- what is held ----

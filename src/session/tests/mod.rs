@@ -171,6 +171,25 @@ fn a_blocking_command_is_issued_again_with_the_time_that_is_left() {
 }
 
 #[test]
+fn the_end_of_a_stream_is_the_end_at_the_time_of_asking() {
+    let mut story = Story::attached();
+    story.client("XREAD BLOCK 0 STREAMS s t u $ 5-1 $\r\n");
+    story.upstream_gets("XREVRANGE s + - COUNT 1|XREVRANGE u + - COUNT 1|");
+    story.upstream("*1\r\n*2\r\n$3\r\n7-1\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n").upstream("*0\r\n").client_gets("");
+    story.upstream_gets("XREAD BLOCK 0 STREAMS s t u 7-1 5-1 0-0|").upstream(UNBLOCKED);
+    story.another_upstream().upstream_gets("XREAD BLOCK 0 STREAMS s t u 7-1 5-1 0-0|");
+    story.upstream("*-1\r\n").client_gets("*-1\r\n");
+    assert!(story.session.quiet());
+    // A key of another type: the server says so itself.
+    story
+        .client("XREAD BLOCK 0 STREAMS s $\r\n")
+        .upstream_gets("XREVRANGE s + - COUNT 1|")
+        .upstream("-WRONGTYPE x\r\n");
+    story.client_gets("").upstream_gets("XREAD BLOCK 0 STREAMS s $|").upstream("-WRONGTYPE x\r\n");
+    story.client_gets("-WRONGTYPE x\r\n").client("GET a\r\n").upstream_gets("GET a|");
+}
+
+#[test]
 fn an_open_transaction_is_replayed_without_the_client_noticing() {
     let mut story = Story::attached();
     story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|");
@@ -302,6 +321,13 @@ fn the_pairs_channel_is_reserved() {
     story.client("PUBLISH __changeover__ x\r\nSUBSCRIBE a __changeover__\r\nGET a\r\n").upstream_gets("GET a|");
     let out = String::from_utf8_lossy(&story.out.split()).into_owned();
     assert_eq!(out.matches("-NOPERM ").count(), 2, "{out}");
+}
+
+#[test]
+fn what_answers_sync_is_no_reply_and_goes_through_as_bytes() {
+    let mut story = Story::attached();
+    story.client("GET a\r\nSYNC\r\n").upstream_gets("GET a|SYNC|").upstream("$-1\r\n");
+    assert!(story.session.is_raw());
 }
 
 #[test]

@@ -70,7 +70,10 @@ impl Proxy {
         let mut command = binary();
         command.env("NO_COLOR", "1").arg("run");
         command.args(["--listen", &at.to_string(), "--admin", &admin, "--metrics", &metrics.to_string()]);
-        command.args(["--self", node, "--workers", "2"]).arg("--state-dir").arg(&state);
+        command.args(["--self", node]).arg("--state-dir").arg(&state);
+        if !options.args.iter().any(|arg| arg == "--workers") {
+            command.args(["--workers", "2"]);
+        }
         command.arg("--cert").arg(&pair.certs.cert).arg("--key").arg(&pair.certs.key);
         command.args(["--node", &format!("a=127.0.0.1:{}", pair.a.port)]);
         if !options.single {

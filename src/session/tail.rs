@@ -1,0 +1,91 @@
+//! XREAD BLOCK … `$` across a change: "entries after the last one, as of now" must keep its "now".
+//!
+//! Issued again later, `$` would skip what was added in between. So before such a command goes up, the last entry of
+//! each stream is asked for, and its id takes the place of `$`. The client gets no reply of that; the two commands have
+//! the effect of one at the time of the first.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::args::args;
+use crate::protocol::command::Class;
+use crate::protocol::encode;
+use crate::protocol::request::{Framed, RequestFramer};
+
+use super::Session;
+use super::pipeline::Entry;
+
+/// An XREAD whose `$` are being replaced.
+pub(super) struct Tail {
+    words: Vec<Bytes>,
+    /// Which words are `$`, and not yet replaced.
+    open: Vec<usize>,
+}
+
+/// The words of an XREAD that blocks on `$`, and which of them those are; `None` for any other command.
+fn tail(command: &[u8]) -> Option<Tail> {
+    let words: Vec<Bytes> = args(command).map(Bytes::copy_from_slice).collect();
+    let is = |word: &Bytes, text: &str| word.eq_ignore_ascii_case(text.as_bytes());
+    let streams = words.iter().position(|word| is(word, "STREAMS"))?;
+    if !is(words.first()?, "XREAD") || !words.get(..streams)?.iter().any(|word| is(word, "BLOCK")) {
+        return None;
+    }
+    let names = words.len() - streams - 1;
+    let ids = (names.is_multiple_of(2)).then_some(streams + 1 + names / 2)?;
+    let open: Vec<usize> = (ids..words.len()).filter(|at| words.get(*at).is_some_and(|word| word == "$")).collect();
+    (!open.is_empty()).then_some(Tail { words, open })
+}
+
+/// The id of the one entry in a reply of XREVRANGE; of an empty stream, the id before all others.
+fn last_id(reply: &[u8]) -> Option<Bytes> {
+    if reply == b"*0\r\n" {
+        return Some(Bytes::from_static(b"0-0"));
+    }
+    let rest = reply.strip_prefix(b"*1\r\n*2\r\n$")?;
+    let line = memchr::memchr(b'\r', rest)?;
+    let len: usize = std::str::from_utf8(rest.get(..line)?).ok()?.parse().ok()?;
+    Some(Bytes::copy_from_slice(rest.get(line + 2..(line + 2).checked_add(len)?)?))
+}
+
+impl Session {
+    /// The command just taken blocks on `$`: asks for the last entries first, and keeps it until they are known.
+    pub(super) fn resolve_tail(&mut self) -> bool {
+        let Some(tail) = tail(self.pipeline.unfinished()) else { return false };
+        self.pipeline.drop_unfinished();
+        let names = tail.words.iter().position(|word| word.eq_ignore_ascii_case(b"STREAMS")).unwrap_or(0) + 1;
+        let count = (tail.words.len() - names) / 2;
+        for at in &tail.open {
+            let Some(key) = tail.words.get(at - count) else { continue };
+            let mut question = BytesMut::new();
+            encode::command(&mut question, &[b"XREVRANGE", key, b"+", b"-", b"COUNT", b"1"]);
+            self.pipeline.append(&question);
+            self.pipeline.push(Entry { silent: true, ..Entry::new(Class::Read) });
+        }
+        self.tail = Some(tail);
+        true
+    }
+
+    /// The last entry of the next stream is known, or cannot be (then `$` stays).
+    pub(super) fn resolved(&mut self, reply: &[u8]) {
+        let Some(tail) = &mut self.tail else { return };
+        if tail.open.is_empty() {
+            return;
+        }
+        let at = tail.open.remove(0);
+        if let (Some(id), Some(word)) = (last_id(reply), tail.words.get_mut(at)) {
+            *word = id;
+        }
+    }
+
+    /// Takes the command again once everything is known.
+    pub(super) fn take_tail(&mut self) {
+        let Some(tail) = self.tail.take_if(|tail| tail.open.is_empty()) else { return };
+        let words: Vec<&[u8]> = tail.words.iter().map(|word| &word[..]).collect();
+        let mut command = BytesMut::new();
+        encode::command(&mut command, &words);
+        self.pipeline.append(&command);
+        match RequestFramer::new(self.settings.limits).scan(&command) {
+            Ok((_, Framed::Command(shape))) => self.enter(shape),
+            _ => self.pipeline.drop_unfinished(),
+        }
+    }
+}
