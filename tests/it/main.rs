@@ -7,11 +7,13 @@
 
 mod auth;
 mod changes;
+mod failover;
 mod hostile;
 mod libraries;
 mod lifecycle;
 mod memory;
 mod rollout;
+mod sentinel;
 mod stateful;
 mod steady;
 mod support;

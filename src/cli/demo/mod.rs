@@ -44,7 +44,7 @@ pub(crate) struct Args {
     /// Bare FAILOVERs, sent to Redis behind the proxies' back
     #[arg(long, default_value_t = 20, value_name = "N")]
     failovers: usize,
-    /// Times that the primary is killed (kill -9) and its replica promoted
+    /// Times that the primary is killed (kill -9); the proxy beside the replica promotes it
     #[arg(long, default_value_t = 3, value_name = "N")]
     kills: usize,
     /// TLS connections, spread over both proxies; every other one pipelines

@@ -20,7 +20,7 @@ pub(super) enum Kind {
     Announced,
     /// `FAILOVER` sent to Redis behind the proxies' back.
     Bare,
-    /// `kill -9` of the primary, promotion a second later.
+    /// `kill -9` of the primary; the proxy beside the replica promotes it.
     Killed,
 }
 
@@ -31,7 +31,7 @@ impl Kind {
             Self::Control => "control: no change",
             Self::Announced => "announced switchover",
             Self::Bare => "bare FAILOVER",
-            Self::Killed => "kill -9, promote (1 s)",
+            Self::Killed => "kill -9, automatic",
         }
     }
 }
