@@ -8,6 +8,7 @@
 mod auth;
 mod changes;
 mod failover;
+mod differential;
 mod hostile;
 mod libraries;
 mod lifecycle;
