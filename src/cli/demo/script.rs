@@ -49,7 +49,7 @@ impl Stage<'_> {
         let mut phase = Phase::new(kind);
         self.driver.resume(self.past.len())?;
         self.interrupt.sleep(WARM_UP)?;
-        let (cpu_before, warm_up) = (self.proxies.cpu(), self.driver.counts()?.commands);
+        let (cpu_before, warm_up) = (self.proxies.cpu(), self.driver.counts()?.answered());
         for turn in 0..count {
             let began = clock::now();
             self.driver.open_window()?;
@@ -76,7 +76,7 @@ impl Stage<'_> {
             self.progress.live(&phase, count, &self.driver.counts()?);
         }
         let cpu = self.proxies.cpu().zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
-        let measured = self.driver.counts()?.commands.saturating_sub(warm_up);
+        let measured = self.driver.counts()?.answered().saturating_sub(warm_up);
         self.settle(&mut phase)?;
         if let (Kind::Control, Some(cpu), 1..) = (kind, cpu, measured) {
             phase.proxy_cpu_us = Some(cpu.as_secs_f64() * 1e6 / measured as f64);
