@@ -7,8 +7,8 @@
 
 mod auth;
 mod changes;
-mod failover;
 mod differential;
+mod failover;
 mod hostile;
 mod libraries;
 mod lifecycle;
