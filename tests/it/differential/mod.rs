@@ -95,7 +95,7 @@ fn shape(value: &Value) -> String {
         }
         Value::Map(items) => format!("map of {}", items.len()),
         Value::Int(_) => ":".to_owned(),
-        Value::Bulk(bytes) if bytes.len() > 4 && bytes.iter().all(u8::is_ascii_digit) => "a number".to_owned(),
+        Value::Bulk(bytes) if !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit) => "a number".to_owned(),
         Value::Bulk(bytes) if bytes.len() <= 64 => format!("{:?}", String::from_utf8_lossy(bytes)),
         Value::Bulk(_) | Value::Verbatim(_) => "text".to_owned(),
         other => format!("{other:?}"),
