@@ -11,6 +11,7 @@ mod hostile;
 mod libraries;
 mod lifecycle;
 mod memory;
+mod queues;
 mod rollout;
 mod stateful;
 mod steady;
