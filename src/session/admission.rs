@@ -51,7 +51,7 @@ impl Session {
             _ if self.stream.arriving() => self.stream.backlog() < STREAM_BACKLOG,
             _ => {
                 let kept = self.pipeline.len() - self.pipeline.delivered_bytes();
-                let room = self.pipeline.undelivered() < WINDOW && kept < self.settings.resend_bytes;
+                let room = self.pipeline.undelivered() < WINDOW && kept < self.budget;
                 !self.stream.open()
                     && !self.transaction.raw_ahead
                     && !self.leaving_lane()
@@ -109,6 +109,13 @@ impl Session {
         let command = self.pipeline.unfinished();
         let found = classify(command, shape.name, shape.second);
         let class = found.map_or(Class::Admin, |found| found.class);
+        if found.is_none() && http(word(command, shape.name)) {
+            // A browser that was lured here: Redis closes on it without a word, and so do we.
+            self.pipeline.drop_unfinished();
+            self.tally.malformed += 1;
+            self.closing = true;
+            return;
+        }
         if forbidden(class, command, &self.settings.reserved_channel) {
             self.pipeline.drop_unfinished();
             return self.answer_ourselves(class, Bytes::from_static(RESERVED));
@@ -177,12 +184,12 @@ impl Session {
     /// A large command of a raw session goes through while it arrives, once it is clear that it may.
     fn pass_raw(&mut self) {
         let command = self.pipeline.unfinished();
-        if command.len() < self.settings.resend_bytes {
+        if command.len() < self.budget {
             return;
         }
         let (name, second) = (self.framer.name(), self.framer.second());
         let class = name.and_then(|name| classify(command, name, second)).map(|found| found.class);
-        let channel = second.is_some_and(|second| word(command, second) == self.settings.reserved_channel);
+        let channel = second.is_some_and(|second| word(command, second).starts_with(&self.settings.reserved_channel));
         if name.is_none() || channel || matches!(class, Some(Class::Subscription(_))) {
             return self.malformed(&ProtocolError::BulkLength);
         }
@@ -202,7 +209,7 @@ impl Session {
 
     /// The unfinished command is over the budget.
     pub(super) fn large_ahead(&self) -> bool {
-        !self.is_raw() && self.pipeline.unfinished().len() >= self.settings.resend_bytes
+        !self.is_raw() && self.pipeline.unfinished().len() >= self.budget
     }
 
     /// The unfinished large command gets this answer; what still arrives of it is dropped.
@@ -241,12 +248,19 @@ fn word(command: &[u8], span: Span) -> &[u8] {
     span.of(command).unwrap_or_default()
 }
 
-/// Clients neither publish nor subscribe on the pair's channel.
+/// The first word of a line of HTTP.
+fn http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
+}
+
+/// Clients neither publish nor subscribe on the pair's channels, which all begin alike.
 fn forbidden(class: Class, command: &[u8], channel: &[u8]) -> bool {
     let mut words = args(command).skip(1);
     match class {
-        Class::Publish => words.next() == Some(channel),
-        Class::Subscription(Subscription::Subscribe | Subscription::SSubscribe) => words.any(|word| word == channel),
+        Class::Publish => words.next().is_some_and(|word| word.starts_with(channel)),
+        Class::Subscription(Subscription::Subscribe | Subscription::SSubscribe) => {
+            words.any(|word| word.starts_with(channel))
+        }
         _ => false,
     }
 }

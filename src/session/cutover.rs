@@ -36,6 +36,8 @@ pub(super) struct Cutover {
     /// What the new one said after the marker, before the old one had delivered it.
     pending: BytesMut,
     published: bool,
+    /// The client's user has no permission for the marker's channel.
+    denied: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +68,7 @@ impl Session {
             partial: BytesMut::new(),
             pending: BytesMut::new(),
             published: false,
+            denied: false,
         }));
     }
 
@@ -123,6 +126,10 @@ impl Session {
             (None, Some(greeting)) => match greeting.heard(&frame) {
                 Heard::More => {}
                 Heard::Done => (cutover.greeting, cutover.new) = (None, cutover.new.max(Side::Listening)),
+                Heard::TurnedAway if greeting.only_last_missing() => {
+                    // The client's user may not hear markers.
+                    (cutover.greeting, cutover.new, cutover.denied) = (None, Side::Listening, true);
+                }
                 Heard::TurnedAway => return false,
             },
             // Pushes that are about the connection: it is new, there is nothing to tell.
@@ -143,6 +150,11 @@ impl Session {
     pub fn may_cut_over(&self) -> bool {
         let marked = |cutover: &Cutover| cutover.old == Side::Marked && cutover.new == Side::Marked;
         self.cutover.as_ref().is_some_and(|cutover| marked(cutover))
+    }
+
+    /// There will be no marker: better now than later.
+    pub fn must_cut_over_with_gap(&self) -> bool {
+        self.cutover.as_ref().is_some_and(|cutover| cutover.denied && cutover.new >= Side::Listening)
     }
 
     /// The second upstream is subscribed, and could take over with a gap.
@@ -185,6 +197,12 @@ impl Session {
         if let Some(cutover) = self.cutover.as_mut().filter(|cutover| cutover.marker == channel) {
             cutover.old = Side::Marked;
         }
+    }
+
+    /// The old upstream has refused something that no command of the client asked for: the marker's channel.
+    pub(super) fn refused_marker(&mut self) -> bool {
+        let joining = self.cutover.as_mut().filter(|cutover| cutover.old == Side::Joining && cutover.aside.is_empty());
+        joining.map(|cutover| cutover.denied = true).is_some()
     }
 
     /// The old upstream has confirmed the marker's channel.

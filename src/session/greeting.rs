@@ -71,6 +71,12 @@ impl Greeting {
         self.done()
     }
 
+    /// Everything but the last subscription has been accepted.
+    pub(super) fn only_last_missing(&self) -> bool {
+        let replies = self.replies > self.preamble.replies;
+        !self.authenticating && replies && self.confirmations + 1 == self.preamble.confirmations
+    }
+
     fn done(&self) -> bool {
         let replies = self.replies >= self.preamble.replies;
         !self.authenticating && replies && self.confirmations >= self.preamble.confirmations

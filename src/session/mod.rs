@@ -97,6 +97,8 @@ pub struct Session {
     raw: BytesMut,
     /// A large command of a raw session is going through.
     raw_passing: bool,
+    /// Bytes of unanswered commands that may be kept now.
+    budget: usize,
     /// The time, as last told.
     now: Duration,
     /// The primary process, and the one that the upstream leads to.
@@ -127,6 +129,7 @@ impl Session {
     /// A client that has said nothing yet.
     pub fn new(settings: Rc<Settings>) -> Self {
         let affinity = Affinity::new(settings.lanes);
+        let budget = settings.resend_bytes;
         Self {
             framer: RequestFramer::new(settings.limits),
             settings,
@@ -142,6 +145,7 @@ impl Session {
             phase: Phase::Detached,
             raw: BytesMut::new(),
             raw_passing: false,
+            budget,
             now: Duration::ZERO,
             mark: None,
             upstream_mark: None,
@@ -154,6 +158,16 @@ impl Session {
     /// It is `now`; told before anything else of a wake-up.
     pub fn handle_time(&mut self, now: Duration) {
         self.now = now;
+    }
+
+    /// Memory is short (or no longer): only commands up to `most` bytes are kept for sending again.
+    pub fn handle_shortage(&mut self, most: Option<usize>) {
+        self.budget = self.settings.resend_bytes.min(most.unwrap_or(usize::MAX));
+    }
+
+    /// Bytes kept for this client.
+    pub fn kept(&self) -> usize {
+        self.pipeline.len() + self.stream.backlog() + self.raw.len()
     }
 
     // ---- the upstream ----
@@ -234,6 +248,11 @@ impl Session {
 
     /// There is something for an upstream to do.
     pub fn wants_upstream(&self) -> bool {
+        self.waits() || self.subscribed() && matches!(self.phase, Phase::Detached)
+    }
+
+    /// The client has asked for something that has not been sent.
+    pub fn waits(&self) -> bool {
         self.pipeline.waiting() > 0 || self.stream.open() || self.large_ahead()
     }
 

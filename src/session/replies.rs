@@ -127,6 +127,9 @@ impl Session {
             return self.greeted(reply);
         }
         let failed = reply.first() == Some(&b'-');
+        if failed && self.pipeline.in_flight() == 0 && self.refused_marker() {
+            return;
+        }
         let Some((entry, turn)) = self.pipeline.expecting() else {
             // Nobody asked: the upstream ends the conversation with a word (limits, protocol errors).
             out.extend_from_slice(reply);

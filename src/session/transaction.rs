@@ -125,7 +125,7 @@ impl Session {
             }
             _ => {}
         }
-        if self.transaction.open && self.pipeline.delivered_bytes() > self.settings.resend_bytes {
+        if self.transaction.open && self.pipeline.delivered_bytes() > self.budget {
             self.transaction.unrepeatable = true;
         }
         self.transaction.open && !self.transaction.unrepeatable

@@ -37,6 +37,19 @@ fn after_kill_9_and_a_promotion_writes_in_flight_are_unknown_and_reads_are_answe
 }
 
 #[test]
+fn an_idle_subscriber_is_subscribed_again_at_once() {
+    let (mut pair, proxy) = start(Options::default());
+    let (mut hears, mut speaks) = (proxy.client(), proxy.client());
+    hears.cmd("SUBSCRIBE news");
+    assert_eq!(speaks.cmd("PUBLISH news one"), Value::from(1));
+    assert_eq!(hears.read().items()[2], "one".into());
+    pair.a.kill();
+    assert_eq!(pair.b.cmd("REPLICAOF NO ONE"), ok());
+    wait_until("the subscriber is back", Duration::from_secs(5), || speaks.cmd("PUBLISH news two") == Value::from(1));
+    assert_eq!(hears.read().items()[2], "two".into());
+}
+
+#[test]
 fn a_pipeline_in_flight_at_kill_9_gets_one_reply_for_each_command() {
     let (mut pair, proxy) = start(Options::default());
     let mut client = proxy.client();

@@ -60,7 +60,7 @@ const PERMISSIONS: &[&str] = &[
     "+failover",
     "+replconf",
     "+config|get",
-    "&__changeover__",
+    "&__changeover__*",
 ];
 
 #[tokio::test]

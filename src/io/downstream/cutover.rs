@@ -62,6 +62,9 @@ impl Conversation {
                     self.take_next(false);
                     return true;
                 }
+                if self.session.must_cut_over_with_gap() {
+                    return self.take_next(true);
+                }
                 false
             }
             _ => false,

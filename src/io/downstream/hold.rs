@@ -39,7 +39,7 @@ impl Held {
 impl Conversation {
     /// Called in each round: begins, reckons and ends this conversation's hold.
     pub(super) fn watch_hold(&mut self) -> bool {
-        let waits = self.session.wants_upstream() || self.session.refusing();
+        let waits = self.session.waits() || self.session.refusing();
         if !waits || self.may_send() {
             return self.release();
         }

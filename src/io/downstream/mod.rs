@@ -40,6 +40,10 @@ use upstream::{Retry, Up};
 /// Replies that may wait for a client that does not read; then its upstream is not read either. Large, because a
 /// client may well send a long pipeline before it reads the first reply, as Redis lets it.
 const OUT_LIMIT: usize = 32 * 1024 * 1024;
+/// The same when the worker as a whole keeps too much.
+const OUT_SHORT: usize = 256 * 1024;
+/// Commands of more bytes are not kept then.
+const KEPT_SHORT: usize = 16 * 1024;
 /// Replies gathered before they are encrypted and written.
 const OUT_BATCH: usize = 128 * 1024;
 /// Rounds of one wake-up before others get their turn.
@@ -95,6 +99,8 @@ pub(super) struct Conversation {
     /// Why the conversation ends, once it does; the rest of `out` is written first.
     ending: Option<Counter>,
     version: u64,
+    /// Bytes kept for this client, as last told to the worker.
+    kept: usize,
     /// Counted as in flight by the worker.
     flying: bool,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -124,6 +130,7 @@ impl Conversation {
                 gone: false,
                 ending: None,
                 version: 0,
+                kept: 0,
                 flying: false,
                 timer: None,
                 now: clock::now(),
@@ -136,6 +143,7 @@ impl Conversation {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Counter> {
         self.now = clock::now();
         self.session.handle_time(self.now);
+        self.session.handle_shortage(self.worker.short().then_some(KEPT_SHORT));
         self.seat.remember(cx.waker());
         for _ in 0..ROUNDS {
             if let Some(reason) = self.ending {
@@ -157,6 +165,11 @@ impl Conversation {
         Poll::Pending
     }
 
+    /// What may wait for the client.
+    fn out_limit(&self) -> usize {
+        if self.worker.short() { OUT_SHORT } else { OUT_LIMIT }
+    }
+
     // ---- the client ----
 
     fn poll_from_client(&mut self, cx: &mut Context<'_>) -> bool {
@@ -168,7 +181,7 @@ impl Conversation {
             bytes::Buf::advance(&mut self.input, used);
             return used > 0;
         }
-        if self.gone || !self.input.is_empty() || !self.session.may_take() || self.out.len() > OUT_LIMIT {
+        if self.gone || !self.input.is_empty() || !self.session.may_take() || self.out.len() > self.out_limit() {
             return false;
         }
         let worker = Rc::clone(&self.worker);
@@ -273,17 +286,20 @@ impl Conversation {
             self.worker.flight(false);
         }
         self.held.abandon(&self.worker, self.now);
+        self.worker.reckon_kept(self.kept, 0);
     }
 
     // ---- what is counted ----
 
     fn account(&mut self) {
+        let kept = self.session.kept() + self.input.len() + self.out.len();
+        self.worker.reckon_kept(std::mem::replace(&mut self.kept, kept), kept);
         let flying = self.session.in_flight() > 0 && !self.session.blocked() && !self.session.is_raw();
         if flying != self.flying {
             self.flying = flying;
             self.worker.flight(flying);
         }
-        if let (Some(since), false) = (self.unsent_since, self.session.wants_upstream()) {
+        if let (Some(since), false) = (self.unsent_since, self.session.waits()) {
             self.unsent_since = None;
             self.worker.stats.observe(Histogram::Added, clock::now().saturating_sub(since));
         }

@@ -26,7 +26,7 @@ use crate::session::Home;
 use crate::topology::node::{Epoch, NodeId};
 
 use super::shared::Shared;
-use super::{Conversation, OUT_BATCH, OUT_LIMIT};
+use super::{Conversation, OUT_BATCH};
 
 /// Who blocks or is subscribed on a node that became a replica is not left there for longer than this.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -262,7 +262,7 @@ impl Conversation {
     // ---- bytes ----
 
     pub(super) fn poll_from_upstream(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.out.len() >= OUT_LIMIT {
+        if self.out.len() >= self.out_limit() {
             return false;
         }
         let worker = Rc::clone(&self.worker);

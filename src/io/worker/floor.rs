@@ -34,6 +34,15 @@ const QUEUE_EMPTY: std::time::Duration = std::time::Duration::from_millis(20);
 /// What one read may take.
 const SCRATCH: usize = 64 * 1024;
 
+/// A client that has connected.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// Its socket.
+    pub socket: TcpStream,
+    /// False: there are too many connections, it is turned away.
+    pub welcome: bool,
+}
+
 /// The running threads.
 #[derive(Debug)]
 pub struct Workers {
@@ -131,7 +140,7 @@ struct Seed {
 }
 
 impl Seed {
-    fn grow(mut self, sockets: mpsc::Receiver<TcpStream>) {
+    fn grow(mut self, sockets: mpsc::Receiver<Arrival>) {
         let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let Ok(runtime) = built else {
             tracing::error!(worker = self.index, "no runtime: {:?}", built.err());
@@ -154,6 +163,7 @@ impl Seed {
             held: Cell::new(0),
             held_bytes: Cell::new(0),
             held_requests: Cell::new(0),
+            kept: Cell::new(0),
             stall: Cell::default(),
             holding_since: Cell::new(None),
             quiesced: Cell::new(None),
@@ -168,7 +178,7 @@ impl Seed {
     }
 }
 
-type Door = (mpsc::Sender<TcpStream>, Arc<WorkerStats>);
+type Door = (mpsc::Sender<Arrival>, Arc<WorkerStats>);
 
 /// Accepts until a drain, or until the workers are gone.
 async fn accept(listener: TcpListener, doors: Vec<Door>, mut orders: watch::Receiver<Orders>, limit: u64) {
@@ -208,14 +218,10 @@ async fn hand_over(socket: tokio::net::TcpStream, doors: &[Door], given: &mut [u
     };
     let best = doors.iter().enumerate().min_by_key(|(at, (_, stats))| place(*at, stats)).map(|(at, _)| at);
     let Some((at, (door, _))) = best.and_then(|at| doors.get(at).map(|door| (at, door))) else { return };
-    if open >= limit {
-        tracing::warn!(limit, "a client was turned away: too many connections");
-        return;
-    }
     if let Some(count) = given.get_mut(at) {
         *count += 1;
     }
     if let Ok(socket) = socket.into_std() {
-        let _worker_gone = door.send(socket).await;
+        let _worker_gone = door.send(Arrival { socket, welcome: open < limit }).await;
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::metrics::worker::{Gauge, WorkerStats};
+use crate::metrics::worker::{Counter, Gauge, WorkerStats};
 use crate::session::{LaneKey, Settings};
 use crate::topology::node::NodeId;
 
@@ -32,6 +32,9 @@ use super::{clock, downstream};
 
 pub use floor::{Workers, start};
 pub(super) use pool::Pool;
+
+/// Bytes that a worker keeps for all of its clients before it becomes sparing.
+const KEPT: usize = 512 * 1024 * 1024;
 
 /// What the conversations of one worker share.
 pub(super) struct Worker {
@@ -56,6 +59,7 @@ pub(super) struct Worker {
     held: Cell<u64>,
     held_bytes: Cell<u64>,
     held_requests: Cell<u64>,
+    kept: Cell<usize>,
     stall: Cell<Stall>,
     /// When sending became impossible for everyone; `None` while there is a primary and no ordered hold.
     holding_since: Cell<Option<Duration>>,
@@ -201,6 +205,18 @@ impl Worker {
         }
     }
 
+    // ---- what is kept ----
+
+    /// Changes what is kept in memory for one client, in bytes.
+    pub(super) fn reckon_kept(&self, before: usize, after: usize) {
+        self.kept.set(self.kept.get().saturating_sub(before) + after);
+    }
+
+    /// So much is kept for clients that each may keep only a little: hostile bytes cost memory up to a limit.
+    pub(super) fn short(&self) -> bool {
+        self.kept.get() > KEPT
+    }
+
     // ---- what is held ----
 
     /// A conversation has commands that it may not send.
@@ -309,7 +325,7 @@ async fn run(
     worker: Rc<Worker>,
     tls: Arc<ServerSide>,
     mut orders: watch::Receiver<Orders>,
-    mut sockets: mpsc::Receiver<std::net::TcpStream>,
+    mut sockets: mpsc::Receiver<floor::Arrival>,
     markers: marker::Queue,
 ) {
     let mut conversations = JoinSet::new();
@@ -328,7 +344,11 @@ async fn run(
                 Err(_) => return,
             },
             socket = sockets.recv(), if open => match socket {
-                Some(socket) => {
+                Some(arrival) if !arrival.welcome => {
+                    worker.stats.add(Counter::ConnectionsAccepted, 1);
+                    worker.stats.add(Counter::ClosedLimit, 1);
+                }
+                Some(floor::Arrival { socket, .. }) => {
                     conversations.spawn_local(downstream::converse(Rc::clone(&worker), Arc::clone(&tls), socket));
                 }
                 None => open = false,

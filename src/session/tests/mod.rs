@@ -316,6 +316,14 @@ fn a_scan_that_is_continued_on_another_primary_begins_again() {
 }
 
 #[test]
+fn http_ends_the_conversation_without_a_word() {
+    let mut story = Story::attached();
+    story.session.handle_input(b"POST / HTTP/1.1\r\nHost: x\r\n\r\nSET a 1\r\n", &mut story.out);
+    story.upstream_gets("").client_gets("");
+    assert!(story.session.finished());
+}
+
+#[test]
 fn the_pairs_channel_is_reserved() {
     let mut story = Story::attached();
     story.client("PUBLISH __changeover__ x\r\nSUBSCRIBE a __changeover__\r\nGET a\r\n").upstream_gets("GET a|");

@@ -125,3 +125,25 @@ fn resp3_mixes_commands_and_messages() {
     story.upstream("%1\r\n+proto\r\n:3\r\n").upstream(&push(&subscribe("a", 1))).upstream_gets("INCR n|");
     story.upstream(":1\r\n").client_gets(":1\r\n");
 }
+
+#[test]
+fn a_client_that_may_not_hear_markers_goes_over_with_a_gap() {
+    let mut story = subscriber();
+    story.session.begin_cutover(MARK.as_bytes().to_vec());
+    story.upstream_gets(&format!("SUBSCRIBE {MARK}|")).next_gets(&format!("SUBSCRIBE a b|SUBSCRIBE {MARK}|"));
+    story.upstream("-NOPERM x\r\n").client_gets("");
+    story.next(&subscribe("a", 1)).next(&subscribe("b", 2)).next("-NOPERM x\r\n");
+    assert!(story.session.must_cut_over_with_gap());
+    story.session.finish_cutover(true, &mut story.out);
+    let hello = message("a", "hello");
+    story.client_gets("").upstream(&hello).client_gets(&hello);
+    assert!(!story.session.closing());
+    assert_eq!(story.session.take_tally().gaps, 1);
+}
+
+#[test]
+fn an_idle_subscriber_wants_another_upstream_at_once() {
+    let mut story = subscriber();
+    story.session.detach(&mut story.out);
+    assert!(story.session.wants_upstream() && !story.session.waits());
+}
