@@ -39,13 +39,13 @@ check:
 fmt:
 	$(CARGO) fmt
 
-# redis-py for the compatibility test; where the index cannot be reached, one that the system has is good enough.
+# redis-py, Celery and RQ for the compatibility tests; where the index cannot be reached, the system's are good enough.
 $(VENV)/ready: tests/compat/requirements.txt
 	@mkdir -p target
 	python3 -m venv --system-site-packages $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/compat/requirements.txt \
-		|| $(PYTHON) -c 'import redis' \
-		|| { rm -rf $(VENV); echo 'redis-py is missing: pip install redis'; exit 1; }
+		|| $(PYTHON) -c 'import celery, redis, rq' \
+		|| { rm -rf $(VENV); echo 'missing: pip install -r tests/compat/requirements.txt'; exit 1; }
 	@touch $@
 
 clean:

@@ -13,6 +13,7 @@ mod hostile;
 mod libraries;
 mod lifecycle;
 mod memory;
+mod queues;
 mod rollout;
 mod sentinel;
 mod stateful;
