@@ -3,6 +3,7 @@
 //! Conversations append whole commands; the lane's own task runs after all of them have, sends what was gathered in one
 //! write, reads what came back in one read, and hands each reply to the conversation whose command is the oldest
 //! without one. Redis then reads and writes batches, which is why a lane costs it a fraction of what connections cost.
+//! A batch as large as Redis reads at once leaves at once: Redis works on it while the rest is still being decrypted.
 //!
 //! A lane carries only commands whose meaning does not live in the connection (`session::affinity`), and belongs to one
 //! node, one epoch and one (user, protocol, database). It never decides to move: conversations leave it, and it ends
@@ -15,7 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -35,6 +36,8 @@ use super::worker::Worker;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A lane that has had no passenger for this long ends.
 const EMPTY: Duration = Duration::from_secs(10);
+/// So much gathered is sent at once: what Redis reads at a time (PROTO_IOBUF_LEN).
+const BATCH: usize = 16 * 1024;
 /// Reads of one wake-up before others get their turn.
 const READS: usize = 8;
 /// A buffer that is larger than this is given back when it is empty.
@@ -53,6 +56,17 @@ pub(super) struct Lane {
     passengers: Cell<usize>,
     waker: RefCell<Option<Waker>>,
     waiting: RefCell<Vec<Waker>>,
+    link: RefCell<Option<Link>>,
+}
+
+/// The connection of an open lane.
+struct Link {
+    upstream: Upstream,
+    unflushed: bool,
+    /// It takes nothing any more.
+    broken: bool,
+    /// Bytes that it took, not yet counted.
+    taken: u64,
 }
 
 /// Where a lane stands.
@@ -90,6 +104,7 @@ impl Lane {
             passengers: Cell::new(0),
             waker: RefCell::default(),
             waiting: RefCell::default(),
+            link: RefCell::default(),
         })
     }
 
@@ -152,7 +167,36 @@ impl Lane {
             _ => owed.push_back(Owed { to: Rc::clone(to), ticket, commands, bytes }),
         }
         drop(owed);
+        if self.out.borrow().len() >= BATCH
+            && let Some(waker) = self.waker.borrow().as_ref()
+        {
+            self.send(&mut Context::from_waker(waker));
+        }
         self.wake();
+    }
+
+    /// Sends what was gathered, as far as the connection takes it. `cx` is that of the lane's task.
+    fn send(&self, cx: &mut Context<'_>) {
+        let mut link = self.link.borrow_mut();
+        let Some(link) = link.as_mut() else { return };
+        let mut out = self.out.borrow_mut();
+        while !out.is_empty() && !link.broken {
+            match Pin::new(&mut link.upstream).poll_write(cx, &out) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    link.taken += count as u64;
+                    out.advance(count);
+                    link.unflushed = true;
+                }
+                Poll::Ready(_) => link.broken = true,
+                Poll::Pending => break,
+            }
+        }
+        if out.is_empty() && out.capacity() > KEEP {
+            *out = BytesMut::new();
+        }
+        if link.unflushed && Pin::new(&mut link.upstream).poll_flush(cx).is_ready() {
+            link.unflushed = false;
+        }
     }
 
     /// Its task has something to do.
@@ -160,6 +204,15 @@ impl Lane {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Ready with whether something came; without that the connection is over.
+    fn read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>, worker: &Worker) -> Poll<bool> {
+        let mut link = self.link.borrow_mut();
+        let Some(link) = link.as_mut().filter(|link| !link.broken) else { return Poll::Ready(false) };
+        worker.stats.add(Counter::BytesToRedis, std::mem::take(&mut link.taken));
+        let result = ready!(Pin::new(&mut link.upstream).poll_read(cx, buffer));
+        Poll::Ready(result.is_ok() && !buffer.filled().is_empty())
     }
 
     /// Tells everybody what has become of it.
@@ -192,10 +245,18 @@ impl Lane {
         if last {
             front.commands -= 1;
             if front.commands == 0 {
+                front.to.borrow().rouse();
                 owed.pop_front();
             }
         }
         true
+    }
+
+    /// What was read has been handed out: the last to get something, and perhaps not all it is owed, takes its turn.
+    fn handed_out(&self) {
+        if let Some(front) = self.owed.borrow().front() {
+            front.to.borrow().rouse();
+        }
     }
 }
 
@@ -203,18 +264,18 @@ impl Lane {
 pub(super) async fn run(worker: Rc<Worker>, lane: Rc<Lane>, target: Target) {
     let opened = open(&worker, &lane, &target).await;
     match opened {
-        Some(mut upstream) => {
+        Some(upstream) => {
             worker.stats.add(Counter::UpstreamConnected, 1);
             worker.stats.raise(Gauge::UpstreamsOpen, 1);
+            *lane.link.borrow_mut() = Some(Link { upstream, unflushed: false, broken: false, taken: 0 });
             lane.settle(State::Open);
             let mut ride = Ride {
                 framer: ReplyFramer::new(ReplyLimits::default()),
-                unflushed: false,
                 empty_since: None,
                 timer: Box::pin(tokio::time::sleep(EMPTY)),
             };
-            let lost = std::future::poll_fn(|cx| ride.poll(cx, &worker, &lane, &mut upstream)).await;
-            drop(upstream);
+            let lost = std::future::poll_fn(|cx| ride.poll(cx, &worker, &lane)).await;
+            drop(lane.link.take());
             worker.stats.add(Counter::UpstreamLost, u64::from(lost));
             worker.stats.lower(Gauge::UpstreamsOpen, 1);
             lane.end(State::Ended);
@@ -277,64 +338,40 @@ async fn greet(upstream: &mut Upstream, mut greeting: Greeting) -> Option<Option
 /// The life of an open lane.
 struct Ride {
     framer: ReplyFramer,
-    unflushed: bool,
     empty_since: Option<Duration>,
     timer: Pin<Box<tokio::time::Sleep>>,
 }
 
 impl Ride {
     /// Ready when the lane is over: true when it was lost, false when it is no longer needed.
-    fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker, lane: &Lane, upstream: &mut Upstream) -> Poll<bool> {
+    fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker, lane: &Lane) -> Poll<bool> {
         remember(&lane.waker, cx.waker());
         // First of all: nothing is read from a node that was given up.
         if lane.epoch() <= worker.orders().given_up {
             return Poll::Ready(true);
         }
-        if !self.send(cx, worker, lane, upstream) {
-            return Poll::Ready(true);
-        }
+        lane.send(cx);
         for round in 0..READS {
             let mut scratch = worker.scratch.borrow_mut();
             let mut buffer = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut *upstream).poll_read(cx, &mut buffer) {
+            match lane.read(cx, &mut buffer, worker) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                Poll::Ready(true) => {
                     worker.stats.add(Counter::BytesFromRedis, buffer.filled().len() as u64);
-                    if !self.hear(buffer.filled(), lane) {
+                    let understood = self.hear(buffer.filled(), lane);
+                    lane.handed_out();
+                    if !understood {
                         worker.stats.add(Counter::ProtocolErrorsRedis, 1);
                         return Poll::Ready(true);
                     }
                 }
-                Poll::Ready(_) => return Poll::Ready(true),
+                Poll::Ready(false) => return Poll::Ready(true),
             }
             if round + 1 == READS {
                 cx.waker().wake_by_ref();
             }
         }
         if self.unneeded(cx, lane) { Poll::Ready(false) } else { Poll::Pending }
-    }
-
-    fn send(&mut self, cx: &mut Context<'_>, worker: &Worker, lane: &Lane, upstream: &mut Upstream) -> bool {
-        let mut out = lane.out.borrow_mut();
-        while !out.is_empty() {
-            match Pin::new(&mut *upstream).poll_write(cx, &out) {
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    worker.stats.add(Counter::BytesToRedis, count as u64);
-                    out.advance(count);
-                    self.unflushed = true;
-                }
-                Poll::Ready(_) => return false,
-                Poll::Pending => break,
-            }
-        }
-        if out.is_empty() && out.capacity() > KEEP {
-            *out = BytesMut::new();
-        }
-        drop(out);
-        if self.unflushed && Pin::new(upstream).poll_flush(cx).is_ready() {
-            self.unflushed = false;
-        }
-        true
     }
 
     /// Cuts what came into replies; false when it is not RESP, or nobody asked.

@@ -113,15 +113,17 @@ impl Conversation {
             return;
         }
         self.session.handle_reply(piece, false, last, &mut self.out);
-        if last || self.out.len() > SLOW {
-            self.seat.wake();
-        }
         if self.out.len() > OUT_LIMIT {
             // A client that does not read must not keep its neighbours from reading.
             self.out.clear();
             self.ending = Some(crate::metrics::worker::Counter::ClosedSlow);
             self.leave_upstream();
         }
+    }
+
+    /// It has been handed something, and takes its turn.
+    pub(in crate::io) fn rouse(&self) {
+        self.seat.wake();
     }
 
     /// The lane has ended; the last `back` commands that were appended under this ticket never left.
