@@ -250,8 +250,9 @@ impl Conversation {
             self.worker.hint(News::UpstreamLost { node, epoch });
             if self.session.refusing() {
                 self.worker.hint(News::Refused { node, epoch });
-                self.retry.after_failure(epoch, self.now);
             }
+            // A dying process closes one connection after the other: the next one is not tried at once.
+            self.retry.after_failure(epoch, self.now);
         }
         // A subscriber that is on its way goes on where it was going.
         if self.session.in_flight() > 0 || self.session.is_raw() || !self.rescue() {
