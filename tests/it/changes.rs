@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::client::{encode, pipeline};
 use crate::support::value::ok;
-use crate::support::{Client, Options, Pair, Proxy, Value, pause, wait_until};
+use crate::support::{Client, Options, Pair, Proxy, Value, now, pause, wait_until};
 
 fn both(pair: &Pair) -> [Proxy; 2] {
     [Proxy::with(pair, "a", Options::default()), Proxy::with(pair, "b", Options::default())]
@@ -36,7 +36,7 @@ fn listen(mut client: Client) -> std::thread::JoinHandle<Vec<u64>> {
 /// Publishes 0, 1, 2 … in small batches through one client until told to stop; returns how many there were.
 fn publish(mut client: Client, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
     std::thread::spawn(move || {
-        let (mut next, began) = (0_u64, Instant::now());
+        let (mut next, began) = (0_u64, now());
         while !stop.load(Ordering::Relaxed) {
             let batch: Vec<String> = (next..next + 20).map(|number| format!("PUBLISH news {number}")).collect();
             client.send(&pipeline(&batch.iter().map(String::as_str).collect::<Vec<_>>()));
@@ -126,7 +126,7 @@ fn a_blocked_client_is_served_by_the_next_primary_and_waits_no_longer_than_it_wa
     let proxies = both(&pair);
     let (mut waits, mut gives_up) = (proxies[0].client(), proxies[1].client());
     waits.start("BLPOP queue 20");
-    let began = Instant::now();
+    let began = now();
     gives_up.start("BLPOP nothing 2");
     pause(300);
     switch(&proxies[0], "b");
