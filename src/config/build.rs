@@ -9,7 +9,10 @@ use std::time::Duration;
 use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
-use super::{ClientLimits, Config, DrainTimes, HoldLimits, Node, ProbeTimes, Secret, ServerTls, UpstreamTls, value};
+use super::{
+    ClientLimits, Config, DrainTimes, Failover, FailoverMode, HoldLimits, Node, ProbeTimes, Secret, Sentinels,
+    ServerTls, UpstreamTls, value,
+};
 
 /// Longest password that is taken from a file.
 const MAX_PASSWORD_BYTES: usize = 64 * 1024;
@@ -94,6 +97,8 @@ impl Reader<'_> {
         };
         let drain = self.drain();
         let probe = self.probe();
+        let failover = self.failover(&nodes, self_node);
+        let sentinels = self.sentinels(failover.mode);
         let limits = ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
             handshake: self.time(&keys::HANDSHAKE_TIMEOUT),
@@ -117,6 +122,8 @@ impl Reader<'_> {
             hold,
             drain,
             probe,
+            failover,
+            sentinels,
             limits,
             channel: channel?,
         };
@@ -221,6 +228,52 @@ impl Reader<'_> {
         self.at_most(&keys::PROBE_FAST_INTERVAL, probe.fast_interval, &keys::PROBE_INTERVAL, probe.interval);
         self.at_most(&keys::PROBE_INTERVAL, probe.interval, &keys::PROBE_DEADLINE, probe.deadline);
         probe
+    }
+
+    fn failover(&mut self, nodes: &[Node], self_node: Option<usize>) -> Failover {
+        let mode = self.one(&keys::FAILOVER, |text| value::one_of(keys::FAILOVER.kind, text));
+        let clean = self.one(&keys::FAILOVER_REJOIN, |text| value::second_word(keys::FAILOVER_REJOIN.kind, text));
+        let mode = match mode {
+            Some(1) => FailoverMode::Pair,
+            Some(2) => FailoverMode::Sentinel,
+            _ => FailoverMode::None,
+        };
+        if mode != FailoverMode::None {
+            let place = self.place(&keys::FAILOVER);
+            if nodes.len() != MAX_NODES {
+                self.problems.add(place, "needs two nodes: a single one has nobody to promote");
+            } else if self_node.is_none() && self.sources.of(&keys::SELF).is_empty() {
+                self.problems
+                    .add(place, "needs `self` as well: each process promotes the node beside it, and no other");
+            }
+        }
+        Failover { mode, rejoin_dirty: clean != Some(true) }
+    }
+
+    fn sentinels(&mut self, mode: FailoverMode) -> Sentinels {
+        let mut sentinels = Sentinels::default();
+        for one in self.texts(&keys::SENTINEL) {
+            match value::address(&one.value) {
+                Ok(address) => sentinels.addresses.push(address),
+                Err(message) => self.problems.add(one.place, message),
+            }
+        }
+        let name = self.one(&keys::SENTINEL_NAME, value::name);
+        if let Some(file) = self.one(&keys::SENTINEL_PASSWORD_FILE, value::path) {
+            match password(&file) {
+                Ok(password) => sentinels.password = Some(password),
+                Err(message) => self.problems.add(self.place(&keys::SENTINEL_PASSWORD_FILE), message),
+            }
+        }
+        let place = self.place(&keys::FAILOVER);
+        if mode == FailoverMode::Sentinel && self.sources.of(&keys::SENTINEL).is_empty() {
+            self.problems.add(place.clone(), "needs `sentinel` as well: the address of each");
+        }
+        if mode == FailoverMode::Sentinel && name.is_none() && self.sources.of(&keys::SENTINEL_NAME).is_empty() {
+            self.problems.add(place, "needs `sentinel-name` as well: what the Sentinels call the pair");
+        }
+        sentinels.name = name.unwrap_or_default();
+        sentinels
     }
 
     fn at_most(&mut self, key: &Key, value: Duration, limit: &Key, most: Duration) {

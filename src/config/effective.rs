@@ -31,7 +31,7 @@ fn shown(kind: Kind, values: &[String]) -> String {
     let quoted = |value: &String| toml::Value::String(value.clone()).to_string();
     match (kind, values) {
         (Kind::Count(..), [count]) => count.clone(),
-        (Kind::Node, nodes) => format!("[{}]", nodes.iter().map(quoted).collect::<Vec<_>>().join(", ")),
+        (Kind::Node | Kind::Address, nodes) => format!("[{}]", nodes.iter().map(quoted).collect::<Vec<_>>().join(", ")),
         (_, values) => values.last().map(quoted).unwrap_or_default(),
     }
 }

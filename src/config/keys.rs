@@ -33,10 +33,14 @@ pub enum Kind {
     Text,
     /// `NAME=HOST:PORT`; may be given more than once.
     Node,
+    /// `HOST:PORT`; may be given more than once.
+    Address,
     /// `unix:PATH` or a loopback `IP:PORT`.
     Admin,
     /// One of two words.
     Either(&'static str, &'static str),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
     /// A time with its unit; least and most, in milliseconds.
     Time(u64, u64),
     /// A size in bytes; least and most.
@@ -61,7 +65,7 @@ pub enum Fallback {
 impl Key {
     /// Whether it may be given more than once.
     pub fn repeats(&self) -> bool {
-        self.kind == Kind::Node
+        matches!(self.kind, Kind::Node | Kind::Address)
     }
 
     /// The environment variable with the same meaning.
@@ -79,8 +83,9 @@ impl Kind {
             Self::Directory => "DIR",
             Self::Text => "NAME",
             Self::Node => "NAME=HOST:PORT",
+            Self::Address => "HOST:PORT",
             Self::Admin => "unix:PATH|IP:PORT",
-            Self::Either(..) => "WORD",
+            Self::Either(..) | Self::OneOf(_) => "WORD",
             Self::Time(..) => "TIME",
             Self::Size(..) => "SIZE",
             Self::Count(..) => "N",
@@ -94,6 +99,7 @@ impl Kind {
             Self::Size(least, most) => format!("{} to {}", size(least), size(most)),
             Self::Count(least, most) => format!("{least} to {most}"),
             Self::Either(one, other) => format!("{one} or {other}"),
+            Self::OneOf([most @ .., last]) => format!("{} or {last}", most.join(", ")),
             _ => String::new(),
         }
     }
@@ -136,7 +142,7 @@ macro_rules! keys {
 }
 
 use Fallback::{Found, Nothing, Required, Value};
-use Kind::{Admin, Count, Directory, Either, File, Node, Size, Socket, Text, Time};
+use Kind::{Address, Admin, Count, Directory, Either, File, Node, OneOf, Size, Socket, Text, Time};
 
 keys! {
     "Client side" {
@@ -199,6 +205,19 @@ keys! {
             "Time between polls while a change is under way.";
         PROBE_DEADLINE = "probe-deadline", Time(10, 5 * MINUTE), Value("1s"),
             "A node that has not answered for this long counts as silent.";
+    }
+    "Failover" {
+        FAILOVER = "failover", OneOf(&["none", "pair", "sentinel"]), Value("none"),
+            "Who promotes the replica when the primary dies: nobody (an operator does), the proxy beside it, or \
+             Sentinel. `pair` and `sentinel` need `self`, and both proxies of the pair.";
+        FAILOVER_REJOIN = "failover-rejoin", Either("always", "clean"), Value("always"),
+            "Unless `none`: an old primary that comes back becomes a replica always (what it has that the new one lacks is \
+             counted and dropped), or only if nothing is dropped.";
+        SENTINEL = "sentinel", Address, Nothing("none is listened to"),
+            "A Sentinel to listen to, with `failover` = `sentinel`; give it once for each.";
+        SENTINEL_NAME = "sentinel-name", Text, Nothing("needed with `sentinel`"), "What the Sentinels call the pair.";
+        SENTINEL_PASSWORD_FILE = "sentinel-password-file", File, Nothing("no login"),
+            "File with the password of the Sentinels; TLS is spoken with them as with the nodes.";
     }
     "Limits on clients" {
         MAX_CONNECTIONS = "max-connections", Count(1, 1_000_000), Value("10000"), "Client connections at a time.";

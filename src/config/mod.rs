@@ -56,6 +56,10 @@ pub struct Config {
     pub drain: DrainTimes,
     /// How nodes are watched.
     pub probe: ProbeTimes,
+    /// What happens when the primary dies.
+    pub failover: Failover,
+    /// Whom to listen to, with [`FailoverMode::Sentinel`].
+    pub sentinels: Sentinels,
     /// Limits on what a client may make us do.
     pub limits: ClientLimits,
     /// The pair's reserved pub/sub channel.
@@ -142,6 +146,38 @@ pub struct ProbeTimes {
     pub fast_interval: Duration,
     /// A node that has not answered for this long is silent (default 1 s).
     pub deadline: Duration,
+}
+
+/// What happens when the primary dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failover {
+    /// Who promotes the replica.
+    pub mode: FailoverMode,
+    /// An old primary that comes back becomes a replica even if it holds data that is dropped then.
+    pub rejoin_dirty: bool,
+}
+
+/// Who promotes the replica when the primary dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailoverMode {
+    /// Somebody else; the proxy only follows.
+    #[default]
+    None,
+    /// The proxy beside the replica.
+    Pair,
+    /// Sentinel.
+    Sentinel,
+}
+
+/// The Sentinels of the pair.
+#[derive(Clone, Debug, Default)]
+pub struct Sentinels {
+    /// Host and port of each.
+    pub addresses: Vec<(String, u16)>,
+    /// What they call the pair.
+    pub name: String,
+    /// Their password.
+    pub password: Option<Secret>,
 }
 
 /// Limits on what a client may make us do.

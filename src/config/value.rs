@@ -85,6 +85,15 @@ pub(super) fn second_word(kind: Kind, text: &str) -> Result<bool, String> {
     }
 }
 
+/// The place of `text` among the words of `kind`.
+pub(super) fn one_of(kind: Kind, text: &str) -> Result<usize, String> {
+    match kind {
+        Kind::OneOf(words) => words.iter().position(|word| *word == text),
+        _ => None,
+    }
+    .ok_or_else(|| format!("expected {}, not {text:?}", kind.limits()))
+}
+
 /// Directives for the log.
 pub(super) fn log_filter(text: &str) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::try_new(text) {
@@ -96,6 +105,12 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
 /// A path; only emptiness is wrong here.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("expected a path, not nothing".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// `HOST:PORT`
+pub(super) fn address(text: &str) -> Result<(String, u16), String> {
+    let wrong = |_| format!("expected HOST:PORT, such as 10.0.0.1:26379, not {text:?}");
+    node(&format!("x={text}")).map(|node| (node.host, node.port)).map_err(wrong)
 }
 
 /// `NAME=HOST:PORT`

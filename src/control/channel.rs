@@ -59,6 +59,18 @@ pub enum Kind {
         /// Whether the other node is primary now.
         switched: bool,
     },
+    /// The primary seems lost to me: what do you see of this node? Answer with [`Kind::Sees`].
+    Suspect {
+        /// Its name.
+        about: String,
+    },
+    /// What I see of a node, asked after I was.
+    Sees {
+        /// Its name.
+        about: String,
+        /// It answers; otherwise it refuses connections.
+        answers: bool,
+    },
     /// I am going: do not wait for me.
     Leave,
 }
@@ -118,7 +130,11 @@ impl Message {
             return Err(Misunderstood::Version(version.v));
         }
         let wire: Wire = serde_json::from_slice(payload).map_err(malformed)?;
-        if !is_name(&wire.from) || !wire.node.as_deref().is_none_or(is_name) {
+        let about = match &wire.kind {
+            Kind::Suspect { about } | Kind::Sees { about, .. } => Some(about.as_str()),
+            _ => None,
+        };
+        if !is_name(&wire.from) || !wire.node.as_deref().is_none_or(is_name) || !about.is_none_or(is_name) {
             return Err(Misunderstood::Malformed("a name is empty, too long or not printable ASCII".to_owned()));
         }
         if wire.seq == 0 {
@@ -149,6 +165,8 @@ mod tests {
             Kind::Hold { id: u64::MAX, deadline_ms: 5000 },
             Kind::Quiesced { id: 1 },
             Kind::Release { id: 1, switched: true },
+            Kind::Suspect { about: "a".to_owned() },
+            Kind::Sees { about: "a".to_owned(), answers: false },
             Kind::Leave,
         ] {
             let sent = message(kind);

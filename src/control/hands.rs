@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::duties;
 use crate::io::client::{Link, LinkError, Reply, Target};
 use crate::io::clock;
 use crate::protocol::info::{parse_replication, parse_server};
 use crate::topology::NodeReport;
+use crate::topology::failover::{Done, Duty};
 use crate::topology::node::NodeId;
 use crate::topology::switchover::gates::NodeFacts;
 
@@ -44,6 +46,8 @@ pub enum Task {
     },
     /// `FAILOVER ABORT`.
     Abort,
+    /// Something that a failover orders.
+    Duty(Duty),
 }
 
 /// What became of an errand.
@@ -53,13 +57,25 @@ pub struct Answer {
     pub node: NodeId,
     /// Which.
     pub errand: Errand,
-    /// For [`Task::Inspect`], what was found; else `None`.
-    pub result: Result<Option<NodeFacts>, LinkError>,
+    /// What was found, or why nothing.
+    pub result: Result<Found, LinkError>,
 }
 
-/// Carries out errands at one node until nobody sends any more.
+/// What an errand brings home.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It was done.
+    Nothing,
+    /// From [`Task::Inspect`].
+    Facts(Box<NodeFacts>),
+    /// From [`Task::Duty`].
+    Done(Done),
+}
+
+/// Carries out errands at one node until nobody sends any more. `other` is the other node, for a last look at it.
 pub async fn carry_out(
     target: Target,
+    other: Option<Target>,
     limit: Duration,
     mut errands: mpsc::Receiver<Errand>,
     out: mpsc::Sender<Answer>,
@@ -67,7 +83,7 @@ pub async fn carry_out(
     let mut kept = None;
     while let Some(errand) = errands.recv().await {
         let deadline = clock::now() + limit;
-        let result = one(&mut kept, &target, &errand.task, deadline).await;
+        let result = one(&mut kept, &target, other.as_ref(), &errand.task, deadline).await;
         if let Err(error) = &result
             && !matches!(error, LinkError::Redis(_))
         {
@@ -88,9 +104,10 @@ struct Kept {
 async fn one(
     kept: &mut Option<Kept>,
     target: &Target,
+    other: Option<&Target>,
     task: &Task,
     deadline: Duration,
-) -> Result<Option<NodeFacts>, LinkError> {
+) -> Result<Found, LinkError> {
     // A link that was left over may have ended meanwhile. What only asks shows whether it lives; a hand-over must not
     // be what finds out.
     if let Some(old) = kept
@@ -105,14 +122,15 @@ async fn one(
     };
     let link = &mut kept.link;
     let found = match task {
-        Task::Inspect => Some(inspect(link, deadline).await?),
+        Task::Inspect => Found::Facts(Box::new(inspect(link, deadline).await?)),
         Task::Failover { host, port, timeout } => {
             let (port, timeout) = (port.to_string(), timeout.as_millis().max(1).to_string());
             let args: [&[u8]; 6] =
                 [b"FAILOVER", b"TO", host.as_bytes(), port.as_bytes(), b"TIMEOUT", timeout.as_bytes()];
-            link.command(&args, deadline).await.map(|_| None)?
+            link.command(&args, deadline).await.map(|_| Found::Nothing)?
         }
-        Task::Abort => link.command(&[b"FAILOVER", b"ABORT"], deadline).await.map(|_| None)?,
+        Task::Abort => link.command(&[b"FAILOVER", b"ABORT"], deadline).await.map(|_| Found::Nothing)?,
+        Task::Duty(duty) => duties::perform(link, other, duty, deadline).await.map(Found::Done)?,
     };
     kept.used = clock::now();
     Ok(found)

@@ -14,6 +14,7 @@ use crate::io::clock;
 use crate::io::orders::News;
 use crate::io::probe::Sighting;
 use crate::io::pubsub::Word;
+use crate::protocol::sentinel::SentinelNews;
 
 /// Room in each queue.
 pub const QUEUE: usize = 256;
@@ -29,6 +30,8 @@ pub enum Event {
     Word(Word),
     /// An operator asks.
     Request(AdminRequest),
+    /// A Sentinel speaks.
+    Sentinel(SentinelNews),
     /// What was asked of a node was done, or not.
     Answer(Answer),
     /// The system asks.
@@ -50,6 +53,8 @@ pub struct Inbox {
     pub words: mpsc::Receiver<Word>,
     /// From the admin server.
     pub requests: mpsc::Receiver<AdminRequest>,
+    /// From Sentinels; never anything without them.
+    pub sentinels: mpsc::Receiver<SentinelNews>,
     /// From those who carry out orders at the nodes.
     pub answers: mpsc::Receiver<Answer>,
     /// From the reload task.
@@ -73,6 +78,7 @@ impl Inbox {
             Some(news) = self.news.recv() => Event::News(news),
             Some(word) = self.words.recv() => Event::Word(word),
             Some(request) = self.requests.recv() => Event::Request(request),
+            Some(news) = self.sentinels.recv() => Event::Sentinel(news),
             Some(answer) = self.answers.recv() => Event::Answer(answer),
             Some(reloaded) = self.reloads.recv() => Event::Reloaded(reloaded),
             signal = signal => Event::Signal(signal),

@@ -20,7 +20,7 @@ use crate::io::orders::{News, Orders};
 use crate::io::probe::{self, Pace};
 use crate::io::state_file::StateFile;
 use crate::io::tripwire::{self, Door};
-use crate::io::{clock, nudge, pubsub};
+use crate::io::{clock, nudge, pubsub, sentinel};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
 use crate::topology::{Epoch, Memory};
@@ -107,7 +107,8 @@ impl Plane {
             let channel = || config.channel.clone();
             tasks.push(spawn(probe::watch(target.clone(), config.probe, pace_rx.clone(), sightings_tx.clone())));
             tasks.push(spawn(nudge::nudge(target.clone(), limit, until_rx)));
-            tasks.push(spawn(hands::carry_out(target.clone(), limit, errand_rx, answers_tx.clone())));
+            let other = targets.iter().find(|other| other.node != target.node).cloned();
+            tasks.push(spawn(hands::carry_out(target.clone(), other, limit, errand_rx, answers_tx.clone())));
             tasks.push(spawn(pubsub::listen(target.clone(), limit, channel(), MAX_MESSAGE, words_tx.clone())));
             last_words.push(spawn(pubsub::publish(target.clone(), limit, channel(), post_rx)));
             nudges.push(until);
@@ -115,10 +116,14 @@ impl Plane {
             errands.push(errand);
         }
         let events = Events::new(config.nodes.iter().map(|node| node.name.clone()).collect());
+        let (sentinels_tx, sentinels) = mpsc::channel(QUEUE);
+        for target in Target::sentinels(&config, &targets) {
+            tasks.push(spawn(sentinel::listen(target, limit, config.sentinels.name.clone(), sentinels_tx.clone())));
+        }
         let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
         let reins = Reins { orders, status, pace, door, memory: kept, nudges, posts, errands, reload: reload_tx };
-        let inbox = Inbox { sightings, news, words, requests: requests_rx, answers, reloads, signals };
+        let inbox = Inbox { sightings, news, words, requests: requests_rx, answers, sentinels, reloads, signals };
         Owner::new(me, config, reins, stats, events, memory, clock::now()).run(inbox).await;
         wind_up(tasks, last_words, keeper).await;
     }

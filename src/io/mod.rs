@@ -16,6 +16,7 @@ pub mod nudge;
 pub mod orders;
 pub mod probe;
 pub mod pubsub;
+pub mod sentinel;
 pub mod state_file;
 pub mod tls;
 pub mod tripwire;

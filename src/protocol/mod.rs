@@ -16,4 +16,5 @@ pub mod inline;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+pub mod sentinel;
 pub mod table;

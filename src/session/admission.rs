@@ -55,6 +55,7 @@ impl Session {
                 !self.stream.open()
                     && !self.transaction.raw_ahead
                     && !self.leaving_lane()
+                    && self.tail.is_none()
                     && (room || self.may_stream())
             }
         }
@@ -113,7 +114,7 @@ impl Session {
             // A browser that was lured here: Redis closes on it without a word, and so do we.
             self.pipeline.drop_unfinished();
             self.tally.malformed += 1;
-            self.closing = true;
+            (self.closing, self.garbled) = (true, true);
             return;
         }
         if forbidden(class, command, &self.settings.reserved_channel) {
@@ -173,7 +174,7 @@ impl Session {
     fn malformed(&mut self, error: &ProtocolError) {
         self.pipeline.drop_unfinished();
         self.tally.malformed += 1;
-        self.closing = true;
+        (self.closing, self.garbled) = (true, true);
         let mut text = BytesMut::new();
         encode::error(&mut text, &error.reply());
         self.answer_ourselves(Class::Admin, text.freeze());

@@ -108,6 +108,8 @@ pub struct Session {
     closing: bool,
     /// It ends because state of the client was lost with its upstream.
     lost: bool,
+    /// It ends because the client sent something that is not RESP.
+    garbled: bool,
     tally: Tally,
 }
 
@@ -151,6 +153,7 @@ impl Session {
             upstream_mark: None,
             closing: false,
             lost: false,
+            garbled: false,
             tally: Tally::default(),
         }
     }
@@ -314,6 +317,11 @@ impl Session {
     /// nobody counts, or the second half of a large reply.
     pub fn lost(&self) -> bool {
         self.lost
+    }
+
+    /// The conversation ends because the client sent something that is not RESP.
+    pub fn malformed_input(&self) -> bool {
+        self.garbled
     }
 
     /// What happened since the last call.

@@ -4,6 +4,7 @@
 //! change through. Both are pure: times come in as arguments, effects go out as values.
 
 pub mod evidence;
+pub mod failover;
 pub mod lineage;
 pub mod memory;
 pub mod node;
@@ -13,6 +14,7 @@ pub mod switchover;
 pub mod view;
 
 pub use evidence::{Evidence, Gone, NodeReport, NodeState, Reach};
+pub use failover::Failover;
 pub use memory::{Memory, MemoryError};
 pub use node::{Epoch, NodeId, Role};
 pub use output::{Notice, Output};

@@ -83,7 +83,10 @@ suite() {
     for tool in redis-server redis-cli redis-benchmark; do ln -sf "$(command -v $tool)" "$work/$name/tree/src/$tool"; done
     cd "$work/$name/tree"
     # The proxy itself blocks in a WAIT, to be told of a demotion; INFO counts that client, and the suite waits for counts.
+    # A node that is told to be a replica is no primary: a client of the proxy is held instead of hearing -READONLY.
+    local skip=()
     case $name in direct*) ;; *)
+        skip=(--skiptest "MULTI / EXEC with REPLICAOF" --skiptest "/state change")
         sed -i 's/^    status \[srv $level "client"\] \[lindex $args 0\]$/    own_less [lindex $args 0] [status [srv $level "client"] [lindex $args 0]]/' \
             tests/test_helper.tcl
         echo 'proc own_less {field value} { if {$field eq "blocked_clients"} { incr value -1 }; return $value }' \
@@ -91,7 +94,9 @@ suite() {
     esac
     for unit in "$@"; do
         timeout "${UNIT_SECONDS:-240}" ./runtest --host 127.0.0.1 --port "$port" --tls --tags "$tags" \
-            --single "$unit" --baseport "$control" --timeout 60 >"$work/$name/out/${unit//\//_}" 2>&1 || true
+            "${skip[@]}" --single "$unit" --baseport "$control" --timeout 60 >"$work/$name/out/${unit//\//_}" 2>&1 || true
+        # A unit that failed half way may have left the node a replica.
+        case $name in direct*) ;; *) redis-cli -p $((port - 4)) replicaof no one >/dev/null ;; esac
     done
 }
 

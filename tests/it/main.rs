@@ -7,12 +7,15 @@
 
 mod auth;
 mod changes;
+mod differential;
+mod failover;
 mod hostile;
 mod libraries;
 mod lifecycle;
 mod memory;
 mod queues;
 mod rollout;
+mod sentinel;
 mod stateful;
 mod steady;
 mod support;

@@ -1,7 +1,7 @@
 //! `changeover demo`: the product's promises, tried on this machine with real servers, and counted.
 //!
 //! Two `redis-server` processes as a pair, one proxy beside each, TLS clients on both proxies doing work that checks
-//! itself; then roles change again and again: announced, behind the proxies' back, and by `kill -9`. What clients saw
+//! itself, and a few subscribers, job workers and transactions; then roles change again and again: announced, behind the proxies' back, and by `kill -9`. What clients saw
 //! ends in a table; a broken promise is named and makes the exit code 1.
 //!
 //! The demo speaks to proxies and servers from outside only, through what any user has: the command line, TLS, RESP.
@@ -18,6 +18,7 @@ mod redis;
 mod report;
 mod script;
 mod signals;
+mod stateful;
 mod table;
 mod tally;
 mod verify;
@@ -44,7 +45,7 @@ pub(crate) struct Args {
     /// Bare FAILOVERs, sent to Redis behind the proxies' back
     #[arg(long, default_value_t = 20, value_name = "N")]
     failovers: usize,
-    /// Times that the primary is killed (kill -9) and its replica promoted
+    /// Times that the primary is killed (kill -9); the proxy beside the replica promotes it
     #[arg(long, default_value_t = 3, value_name = "N")]
     kills: usize,
     /// TLS connections, spread over both proxies; every other one pipelines
@@ -56,6 +57,9 @@ pub(crate) struct Args {
     /// Commands in a pipelined batch
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     depth: u16,
+    /// Only the load: no subscribers, job workers and transactions beside it
+    #[arg(long)]
+    load_only: bool,
     /// Worker threads of each proxy
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
@@ -113,6 +117,7 @@ fn perform(args: &Args, dir: &Path) -> Result<Report, String> {
         connections: args.connections.into(),
         rate: args.rate,
         depth: args.depth.into(),
+        stateful: !args.load_only,
     };
     progress.stage(&format!("Opening {} TLS connections ...", plan.connections));
     let driver = Driver::start(plan)?;
@@ -122,6 +127,7 @@ fn perform(args: &Args, dir: &Path) -> Result<Report, String> {
         redis_version,
         connections: args.connections.into(),
         rate: args.rate,
+        stateful: !args.load_only,
         phases: Vec::new(),
         broken: Vec::new(),
     };

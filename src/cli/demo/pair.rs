@@ -2,7 +2,6 @@
 //!
 //! What is done here is what an operator does with `redis-cli` and `kill`; it knows nothing of proxies.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -117,14 +116,20 @@ impl Pair {
         self.node_mut(place).kill();
     }
 
-    /// An operator's promotion.
-    pub(super) fn promote(&self, place: Place) -> Result<(), String> {
-        self.node(place).ask(&[b"REPLICAOF", b"NO", b"ONE"]).map(drop)
+    /// Waits until `place` says that it is primary; nobody here tells it to be.
+    pub(super) fn wait_promoted(&self, place: Place, patience: Duration, interrupt: &Interrupt) -> Result<(), String> {
+        let until = clock::now() + patience;
+        while !matches!(self.node(place).standing(), Ok(Standing::Primary { .. })) {
+            if clock::now() > until {
+                return Err(format!("{} was not promoted within {patience:?}", self.node(place).name));
+            }
+            interrupt.sleep(POLL)?;
+        }
+        Ok(())
     }
 
-    /// The killed node comes back, empty, as a replica of the other.
-    pub(super) fn rejoin(&mut self, place: Place) -> Result<(), String> {
-        let primary: SocketAddr = self.node(place.other()).at;
-        self.node_mut(place).boot(Some(primary))
+    /// The killed node comes back, empty, and takes itself for the primary.
+    pub(super) fn come_back(&mut self, place: Place) -> Result<(), String> {
+        self.node_mut(place).boot(None)
     }
 }

@@ -66,7 +66,16 @@ impl Proxies {
         let listen = SocketAddr::from(([127, 0, 0, 1], port));
         let admin = format!("unix:{}", home.join("admin.sock").display());
         let mut command = Command::new(&self.executable);
-        command.arg("run").args(["--listen", &listen.to_string(), "--admin", &admin, "--self", name]);
+        command.arg("run").args([
+            "--listen",
+            &listen.to_string(),
+            "--admin",
+            &admin,
+            "--self",
+            name,
+            "--failover",
+            "pair",
+        ]);
         command.args(["--metrics", &format!("127.0.0.1:{metrics}"), "--workers", &workers.to_string()]);
         command.arg("--cert").arg(&certs.cert).arg("--key").arg(&certs.key);
         command.arg("--state-dir").arg(home.join("state"));

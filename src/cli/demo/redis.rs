@@ -32,6 +32,8 @@ pub(super) enum Value {
     Integer(i64),
     /// Null.
     Null,
+    /// `-ERR …`, without the dash; from [`Direct`] it is an `Err` instead.
+    Error(Vec<u8>),
     /// Items.
     Array(Vec<Value>),
 }

@@ -3,11 +3,14 @@
 //! Pure. The promises are those of the product's design: for announced and bare switchovers no error, no closed
 //! connection, nothing lost, doubled or out of order; for a killed primary a definite reply to every command,
 //! nothing doubled, no connection closed (what Redis had not replicated yet may be lost, and is counted).
+//! A subscriber misses nothing in announced switchovers. In a bare one the demoted node may still run a PUBLISH, which
+//! reaches only the subscribers that are left on it: what was missed is counted there, and not promised.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::stateful::Counts;
 use super::tally::Tally;
 
 /// What is done to the pair in a phase.
@@ -20,7 +23,7 @@ pub(super) enum Kind {
     Announced,
     /// `FAILOVER` sent to Redis behind the proxies' back.
     Bare,
-    /// `kill -9` of the primary, promotion a second later.
+    /// `kill -9` of the primary; the proxy beside the replica promotes it.
     Killed,
 }
 
@@ -31,7 +34,7 @@ impl Kind {
             Self::Control => "control: no change",
             Self::Announced => "announced switchover",
             Self::Bare => "bare FAILOVER",
-            Self::Killed => "kill -9, promote (1 s)",
+            Self::Killed => "kill -9, automatic",
         }
     }
 }
@@ -105,6 +108,8 @@ pub(super) struct Report {
     pub(super) connections: usize,
     /// Commands a second that were asked for.
     pub(super) rate: u32,
+    /// There were subscribers, workers and transactions beside the load.
+    pub(super) stateful: bool,
     /// In the order in which they ran.
     pub(super) phases: Vec<Phase>,
     /// Broken promises, in words; empty is success.
@@ -166,6 +171,26 @@ fn counts(kind: Kind, tally: &Tally) -> Vec<(u64, &'static str)> {
         counts.push((tally.stale, "reads that missed the connection's own write"));
         counts.push((tally.unknown, "writes with unknown outcome"));
     }
+    counts.extend(stateful(kind, &tally.stateful));
+    counts
+}
+
+fn stateful(kind: Kind, seen: &Counts) -> Vec<(u64, &'static str)> {
+    let mut counts = vec![
+        (seen.messages_doubled, "messages doubled"),
+        (seen.messages_reordered, "messages out of order"),
+        (seen.transactions_doubled, "transactions doubled"),
+        (seen.sums_broken, "transactions that ran in part, or although the watched key had changed"),
+    ];
+    if kind != Kind::Killed {
+        counts.push((seen.jobs_lost, "jobs lost"));
+        counts.push((seen.jobs_doubled, "jobs doubled"));
+        counts.push((seen.failed, "transactions failed"));
+        counts.push((seen.transactions_lost, "transactions lost"));
+    }
+    if matches!(kind, Kind::Control | Kind::Announced) {
+        counts.push((seen.missed, "messages missed"));
+    }
     counts
 }
 
@@ -207,6 +232,30 @@ mod tests {
         let killed = broken_promises(&[phase(Kind::Killed, &[], tally)]);
         assert_eq!(killed.len(), 6, "{killed:?}");
         assert!(killed.iter().any(|b| b.contains("-READONLY")));
+    }
+
+    #[test]
+    fn what_is_tied_to_its_connection_has_promises_of_its_own() {
+        let stateful = Counts {
+            missed: 1,
+            messages_doubled: 1,
+            messages_reordered: 1,
+            jobs_lost: 1,
+            jobs_doubled: 1,
+            failed: 1,
+            transactions_lost: 1,
+            transactions_doubled: 1,
+            sums_broken: 1,
+            ..Counts::default()
+        };
+        for (kind, promises) in [(Kind::Control, 9), (Kind::Announced, 9), (Kind::Bare, 8), (Kind::Killed, 4)] {
+            let tally = Tally { stateful: stateful.clone(), ..Tally::default() };
+            assert_eq!(broken_promises(&[phase(kind, &[], tally)]).len(), promises, "{kind:?}");
+        }
+        // Only what went well: nothing is broken.
+        let stateful = Counts { retried: 7, transactions: 9, messages: 8, ..Counts::default() };
+        let tally = Tally { stateful, ..Tally::default() };
+        assert_eq!(broken_promises(&[phase(Kind::Announced, &[], tally)]), Vec::<String>::new());
     }
 
     #[test]

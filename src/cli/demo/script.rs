@@ -24,8 +24,8 @@ const LEAD: Duration = Duration::from_millis(100);
 const TAIL: Duration = Duration::from_millis(200);
 /// For roles to settle.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// From `kill -9` to the operator's promotion.
-const OPERATOR: Duration = Duration::from_secs(1);
+/// For the proxies to have looked around since the last change: they do not act in their first moments.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// Everything a run consists of.
 pub(super) struct Stage<'a> {
@@ -49,7 +49,7 @@ impl Stage<'_> {
         let mut phase = Phase::new(kind);
         self.driver.resume(self.past.len())?;
         self.interrupt.sleep(WARM_UP)?;
-        let (cpu_before, warm_up) = (self.proxies.cpu(), self.driver.counts()?.commands);
+        let (cpu_before, warm_up) = (self.proxies.cpu(), self.driver.counts()?.answered());
         for turn in 0..count {
             let began = clock::now();
             self.driver.open_window()?;
@@ -76,7 +76,7 @@ impl Stage<'_> {
             self.progress.live(&phase, count, &self.driver.counts()?);
         }
         let cpu = self.proxies.cpu().zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
-        let measured = self.driver.counts()?.commands.saturating_sub(warm_up);
+        let measured = self.driver.counts()?.answered().saturating_sub(warm_up);
         self.settle(&mut phase)?;
         if let (Kind::Control, Some(cpu), 1..) = (kind, cpu, measured) {
             phase.proxy_cpu_us = Some(cpu.as_secs_f64() * 1e6 / measured as f64);
@@ -137,12 +137,11 @@ impl Stage<'_> {
 
     fn killed(&mut self) -> Result<(), String> {
         let from = self.from()?;
-        self.interrupt.sleep(LEAD)?;
+        self.interrupt.sleep(LOOK_AROUND)?;
         self.pair.kill(from);
-        self.interrupt.sleep(OPERATOR)?;
-        self.pair.promote(from.other())?;
+        self.pair.wait_promoted(from.other(), PATIENCE, self.interrupt)?;
         self.interrupt.sleep(TAIL)?;
-        self.pair.rejoin(from)?;
+        self.pair.come_back(from)?;
         self.pair.wait_for(from.other(), PATIENCE, self.interrupt)?;
         self.pair.wait_acknowledged(from.other())?;
         self.interrupt.sleep(TAIL)

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::ledger::Findings;
+use super::stateful;
 
 /// Counts of one phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -36,6 +37,8 @@ pub(super) struct Tally {
     pub(super) doubled: u64,
     /// List elements in another order than sent.
     pub(super) reordered: u64,
+    /// Subscribers, workers, transactions; their errors and closed connections are among the others'.
+    pub(super) stateful: stateful::Counts,
 }
 
 impl Tally {
@@ -51,6 +54,11 @@ impl Tally {
         self.lost += findings.lost;
         self.doubled += findings.doubled;
         self.reordered += findings.reordered;
+    }
+
+    /// Replies and messages of all clients.
+    pub(super) fn answered(&self) -> u64 {
+        self.commands + self.stateful.commands
     }
 
     /// Error replies of every kind.

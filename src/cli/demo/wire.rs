@@ -1,7 +1,7 @@
-//! The demo's own reading and writing of RESP2: what a client needs for the few commands that it sends.
+//! The demo's own reading and writing of RESP: what a client needs for the few commands that it sends.
 //!
 //! It shares no code with the proxy's framing on purpose: the checker must not have the defects of what it checks.
-//! It does not read RESP3, and it trusts the server as far as sizes go.
+//! Of RESP3 it reads what HELLO, SUBSCRIBE and messages need; it trusts the server as far as sizes go.
 
 use std::fmt::Write as _;
 
@@ -16,9 +16,9 @@ pub(super) enum Item<'a> {
     Integer(i64),
     /// `$3 abc`
     Bulk(&'a [u8]),
-    /// `$-1` or `*-1`
+    /// `$-1`, `*-1` or `_`
     Null,
-    /// `*n`: n items follow.
+    /// `*n`, `>n`, or `%n` with twice as many: n items follow.
     Array(usize),
 }
 
@@ -36,9 +36,11 @@ pub(super) fn item(input: &[u8]) -> Result<Option<(Item<'_>, usize)>, Malformed>
         b'+' => Item::Simple(rest),
         b'-' => Item::Error(rest),
         b':' => Item::Integer(number(rest).ok_or_else(|| malformed(line))?),
-        b'$' | b'*' => match (kind, number(rest)) {
-            (_, Some(-1)) => Item::Null,
-            (b'*', Some(items)) => Item::Array(usize::try_from(items).map_err(|_| malformed(line))?),
+        b'_' => Item::Null,
+        b'$' | b'*' | b'>' | b'%' => match (kind, number(rest)) {
+            (b'$' | b'*', Some(-1)) => Item::Null,
+            (b'*' | b'>', Some(items)) => Item::Array(usize::try_from(items).map_err(|_| malformed(line))?),
+            (b'%', Some(items)) => Item::Array(usize::try_from(items).map_err(|_| malformed(line))?.saturating_mul(2)),
             (_, Some(length)) => {
                 let length = usize::try_from(length).map_err(|_| malformed(line))?;
                 let Some(body) = input.get(used..used + length + 2) else { return Ok(None) };
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn an_item_is_taken_once_it_is_whole_and_not_before() {
-        let cases: [(&[u8], Item<'_>); 7] = [
+        let cases: [(&[u8], Item<'_>); 10] = [
             (b"+OK\r\n", Item::Simple(b"OK")),
             (b"-ERR no\r\n", Item::Error(b"ERR no")),
             (b":-7\r\n", Item::Integer(-7)),
@@ -121,6 +123,9 @@ mod tests {
             (b"$0\r\n\r\n", Item::Bulk(b"")),
             (b"$-1\r\n", Item::Null),
             (b"*2\r\n", Item::Array(2)),
+            (b">3\r\n", Item::Array(3)),
+            (b"%3\r\n", Item::Array(6)),
+            (b"_\r\n", Item::Null),
         ];
         for (bytes, wanted) in cases {
             for cut in 0..bytes.len() {
@@ -135,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_no_reply_is_refused() {
-        for bytes in [&b"hello\r\n"[..], b":x\r\n", b"$x\r\n", b"*-2\r\n", b"\r\n"] {
+        for bytes in [&b"hello\r\n"[..], b":x\r\n", b"$x\r\n", b"*-2\r\n", b">-1\r\n", b"\r\n"] {
             assert!(item(bytes).is_err(), "{bytes:?}");
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::Owner;
 use crate::control::channel::Kind;
-use crate::control::hands::{Answer, Errand, Task};
+use crate::control::hands::{Answer, Errand, Found, Task};
 use crate::io::admin::{
     GateReport, Outcome, Progress, Refused, StepReport, Stopped, SwitchoverOrder, SwitchoverReport, ms,
 };
@@ -202,8 +202,11 @@ impl Owner {
         let Some(running) = self.running.as_mut().filter(|running| running.id == answer.errand.of) else { return };
         match (answer.errand.task, answer.result) {
             (Task::Inspect, result) => {
-                let found =
-                    result.and_then(|facts| facts.ok_or(LinkError::TimedOut)).map_err(|error| error.to_string());
+                let found = match result {
+                    Ok(Found::Facts(facts)) => Ok(*facts),
+                    Ok(_) => Err(LinkError::TimedOut.to_string()),
+                    Err(error) => Err(error.to_string()),
+                };
                 let place = usize::from(answer.node != running.from);
                 if let Some(slot) = running.facts.get_mut(place) {
                     *slot = Some(found);
@@ -219,6 +222,7 @@ impl Owner {
                 self.tell_machine(switchover::Event::AbortRefused(why), now);
             }
             // What the node has done is not known; its reports and the machine's deadlines will tell.
+            (Task::Duty(_), Ok(_)) => {}
             (task, Err(error)) => tracing::warn!(node = self.node_name(answer.node), ?task, %error, "no answer"),
         }
     }
@@ -349,7 +353,7 @@ impl Owner {
         // Nothing was sent, so nothing was done: the same as a refusal.
         let why = "too many errands wait for this node".to_owned();
         match task {
-            Task::Inspect => {}
+            Task::Inspect | Task::Duty(_) => {}
             Task::Failover { .. } => self.tell_machine(switchover::Event::FailoverRefused(why), now),
             Task::Abort => self.tell_machine(switchover::Event::AbortRefused(why), now),
         }

@@ -26,6 +26,9 @@ impl Owner {
             Evidence::RefusedCommand => {}
         }
         self.show_switchover(node, &evidence, now);
+        if let Some(machine) = &mut self.failover {
+            machine.handle_evidence(node, &evidence, now);
+        }
         self.topology.handle_evidence(node, evidence, now);
     }
 

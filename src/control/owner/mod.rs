@@ -15,6 +15,7 @@
 //! Invariant: after each event, what was published agrees with what was decided; nobody else publishes.
 
 mod coordinate;
+mod failover;
 mod follow;
 mod leave;
 mod pair;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::changes::Changes;
-use super::hands::Errand;
+use super::hands::{Errand, Task};
 use super::holding::Holding;
 use super::inbox::{Event, Inbox};
 use super::peers::Peers;
@@ -41,7 +42,7 @@ use crate::io::{clock, notify};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
 use crate::session::Mark;
-use crate::topology::{Memory, NodeId, Settings, Topology};
+use crate::topology::{Failover, Memory, NodeId, Settings, Topology};
 
 /// How often the status is published although nothing of weight has changed.
 const STATUS_EVERY: Duration = Duration::from_millis(500);
@@ -94,6 +95,8 @@ pub struct Owner {
     changes: Changes,
     running: Option<coordinate::Running>,
     leaving: Option<leave::Leaving>,
+    failover: Option<Failover>,
+    question: Option<failover::Question>,
     view_since: Duration,
     /// A primary was named since the process began.
     served: bool,
@@ -123,6 +126,8 @@ impl Owner {
         let nodes = config.nodes.iter().map(|node| format!("{}:{}", node.host, node.port)).collect();
         let settings = Settings { nodes, silent_after: config.probe.deadline };
         let mut owner = Self {
+            failover: failover::machine(&config, now),
+            question: None,
             peers: Peers::new(me.instance.clone()),
             topology: Topology::new(settings, memory, now),
             holding: Holding::new(config.workers),
@@ -170,7 +175,9 @@ impl Owner {
             Event::News(news) => self.handle_news(news, now),
             Event::Word(word) => self.handle_word(word, now),
             Event::Request(request) => self.handle_request(request, now),
+            Event::Answer(answer) if matches!(answer.errand.task, Task::Duty(_)) => self.handle_duty(answer, now),
             Event::Answer(answer) => self.handle_answer(answer, now),
+            Event::Sentinel(news) => self.handle_sentinel(news, now),
             Event::Signal(Signal::Leave) => self.leave("SIGTERM", now),
             Event::Signal(Signal::Reload) => self.reload(),
             Event::Reloaded(result) => self.handle_reloaded(result),
@@ -242,6 +249,7 @@ impl Owner {
             self.changes.poll_timeout(),
             self.switchover_due(),
             self.leaving_due(),
+            self.failover.as_ref().and_then(Failover::poll_timeout),
             Some(self.presence_due),
             Some(self.status_due),
             self.watchdog.map(|_| self.watchdog_due),
@@ -255,6 +263,7 @@ impl Owner {
         self.follow(now);
         self.drive_switchover(now);
         self.follow(now);
+        self.drive_failover(now);
         self.publish_orders();
         self.publish_pace();
         if self.dirty || self.status_due <= now {
@@ -266,17 +275,19 @@ impl Owner {
 
     fn publish_orders(&mut self) {
         let view = self.topology.view();
+        let suspended = self.failover.as_ref().is_some_and(Failover::suspends);
         let primary = view.primary.as_ref().ok().copied();
         let followed = self.topology.followed().filter(|followed| followed.node == primary);
         let orders = Orders {
             mark: primary.zip(followed).map(|(node, followed)| Mark::new(node.0, &followed.run_id.0)),
             epoch: view.epoch,
-            primary,
+            // A node whose replica may have been promoted unseen is not served, but still watched.
+            primary: primary.filter(|_| !suspended),
             given_up: view.given_up,
             hold: self.holding.orders(),
             drain: self.leaving.as_ref().map(leave::Leaving::orders),
         };
-        let door = Door { epoch: orders.epoch, primary: orders.primary };
+        let door = Door { epoch: orders.epoch, primary };
         self.dirty |= self.reins.orders.send_if_modified(|old| replace(old, orders));
         self.reins.door.send_if_modified(|old| replace(old, door));
     }

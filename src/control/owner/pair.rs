@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::Owner;
+use super::failover::BY_SENTINEL;
 use crate::control::channel::{Kind, MAX_MESSAGE, Message};
 use crate::control::holding::{End, Ended};
 use crate::control::peers::{Heard, PRESENCE_EVERY};
@@ -32,7 +33,7 @@ impl Owner {
             tracing::info!(peer = message.from, node = message.node, "another process of the pair is heard");
         }
         self.events.peers(self.peers.present(now).len());
-        match message.kind {
+        match message.kind.clone() {
             Kind::Hello => {
                 self.say(Kind::Presence, now);
                 self.repeat_hold(now);
@@ -41,6 +42,8 @@ impl Owner {
             Kind::Hold { id, deadline_ms } => self.obey_hold(id, &message.from, deadline_ms, now),
             Kind::Quiesced { id } => self.peer_quiesced(&message.from, id, now),
             Kind::Release { id, switched } => self.obey_release(id, &message.from, switched, now),
+            Kind::Suspect { about } => self.handle_question(&about, now),
+            Kind::Sees { about, answers } => self.handle_sees(message, &about, answers, now),
             Kind::Leave => {
                 tracing::info!(peer = message.from, "another process of the pair leaves");
             }
@@ -88,6 +91,7 @@ impl Owner {
         match ended.how {
             End::Released => tracing::info!(by, ?lasted, "hold released: the primary stays"),
             End::Switched => tracing::info!(by, ?lasted, "hold released: the primary has changed"),
+            End::Deadline if by == BY_SENTINEL.0 => tracing::info!(by, ?lasted, "hold released: the primary stays"),
             End::Deadline => tracing::warn!(by, ?lasted, "hold released: its coordinator was not heard in time"),
         }
         if ended.by == self.me.instance && ended.how == End::Deadline {

@@ -1,5 +1,6 @@
 //! The control plane against real servers: following, announced switchovers of two processes, and what goes wrong.
 
+mod failover;
 mod support;
 
 use std::time::Duration;

@@ -112,6 +112,12 @@ impl Pair {
         self.field(node, "master_failover_state:").await
     }
 
+    /// How far a node's history goes.
+    pub(super) async fn offset(&self, node: usize) -> String {
+        let info = self.info(node).await;
+        info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")).unwrap().to_owned()
+    }
+
     pub(super) fn signal(&self, node: usize, signal: &str) {
         let pid = self.children[node].as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
@@ -169,6 +175,8 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
             max_bulk: 1 << 20,
             max_args: 1000,
         },
+        failover: crate::config::Failover::default(),
+        sentinels: crate::config::Sentinels::default(),
         channel: "__changeover__".to_owned(),
     }
 }
@@ -183,7 +191,11 @@ pub(super) struct Process {
 impl Process {
     /// With workers that are quiet after `quiet`; `None`: they never are.
     pub(super) fn start(pair: &Pair, name: &str, quiet: Option<Duration>) -> Self {
-        let config = Arc::new(config(pair, name));
+        Self::start_as(pair, config(pair, name), quiet)
+    }
+
+    pub(super) fn start_as(pair: &Pair, config: Config, quiet: Option<Duration>) -> Self {
+        let config = Arc::new(config);
         let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
         let targets = [0, 1].map(|node| Target { login: pair.login.clone(), ..pair.target(node) });
         let plane = Plane::prepare(&config, &targets, stats);

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::LinkError;
-use crate::config::{Config, Secret};
+use crate::config::{Config, FailoverMode, Secret};
 use crate::io::clock;
 use crate::io::tls::{TlsError, UpstreamSide};
 use crate::topology::node::NodeId;
@@ -78,6 +78,25 @@ impl Target {
                 Ok(Self { node: NodeId(id), host: node.host.clone(), port: node.port, tls, login: login.clone() })
             })
             .collect()
+    }
+}
+
+impl Target {
+    /// The Sentinels, with TLS as the nodes have it. They are no nodes: their number means nothing.
+    pub fn sentinels(config: &Config, nodes: &[Self]) -> Vec<Self> {
+        if config.failover.mode != FailoverMode::Sentinel {
+            return Vec::new();
+        }
+        let side = nodes.first().and_then(|node| node.tls.as_ref()).map(|tls| &tls.side);
+        let login = config.sentinels.password.clone().map(|password| Login { user: None, password });
+        let target = |(host, port): &(String, u16)| {
+            let tls = match side {
+                Some(side) => Some(TargetTls { side: Arc::clone(side), name: side.server_name(host).ok()? }),
+                None => None,
+            };
+            Some(Self { node: NodeId(u8::MAX), host: host.clone(), port: *port, tls, login: login.clone() })
+        };
+        config.sentinels.addresses.iter().filter_map(target).collect()
     }
 }
 

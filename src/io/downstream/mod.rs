@@ -48,6 +48,8 @@ const KEPT_SHORT: usize = 16 * 1024;
 const OUT_BATCH: usize = 128 * 1024;
 /// Rounds of one wake-up before others get their turn.
 const ROUNDS: usize = 16;
+/// How long a client that was said goodbye to may go on sending before it is cut.
+const LINGER: Duration = Duration::from_millis(500);
 /// A buffer that is larger than this is given back when it is empty.
 const KEEP: usize = 16 * 1024;
 
@@ -103,6 +105,8 @@ pub(super) struct Conversation {
     kept: usize,
     /// Counted as in flight by the worker.
     flying: bool,
+    /// Until when a client that has been said goodbye to is listened to.
+    linger: Option<Duration>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     now: Duration,
     /// When the oldest command that has not been sent was read.
@@ -132,6 +136,7 @@ impl Conversation {
                 version: 0,
                 kept: 0,
                 flying: false,
+                linger: None,
                 timer: None,
                 now: clock::now(),
                 unsent_since: None,
@@ -245,7 +250,11 @@ impl Conversation {
         }
         let owed = !self.out.is_empty() || self.session.in_flight() > 0 && !self.session.blocked();
         self.ending = if self.session.finished() {
-            Some(if self.session.lost() { Counter::ClosedStateLost } else { Counter::ClosedByClient })
+            Some(match () {
+                () if self.session.lost() => Counter::ClosedStateLost,
+                () if self.session.malformed_input() => Counter::ClosedProtocol,
+                () => Counter::ClosedByClient,
+            })
         } else if self.gone && (self.session.is_raw() || !owed) {
             Some(Counter::ClosedByClient)
         } else {
@@ -270,13 +279,30 @@ impl Conversation {
         Some(reason)
     }
 
-    /// Writes what is left, then says goodbye in TLS' words; a client that does not listen is not waited for.
+    /// Writes what is left, then says goodbye in TLS' words; a client that does not listen is not waited for. What the
+    /// client still sends is read and dropped for a moment: to close on it would reset the connection, and the client
+    /// might never see our last words.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_to_client(cx);
         if !self.out.is_empty() && !self.gone && self.worker.orders().drain.is_none_or(|at| self.now < at.deadline) {
             return Poll::Pending;
         }
         let _error_or_pending = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        let until = *self.linger.get_or_insert(self.now + LINGER);
+        while self.now < until {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(self.client.get_mut().0).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => {
+                    let at = clock::instant(until);
+                    let timer = self.timer.insert(Box::pin(tokio::time::sleep_until(at)));
+                    return timer.as_mut().poll(cx);
+                }
+            }
+        }
         Poll::Ready(())
     }
 

@@ -190,6 +190,17 @@ fn the_end_of_a_stream_is_the_end_at_the_time_of_asking() {
 }
 
 #[test]
+fn what_follows_a_resolved_stream_end_stays_behind_it() {
+    let mut story = Story::attached();
+    let all = "SELECT 0\r\nDEL s\r\nXREAD BLOCK 0 STREAMS s $\r\nGET a\r\n";
+    let used = story.session.handle_input(all.as_bytes(), &mut story.out);
+    story.upstream_gets("SELECT 0|DEL s|XREVRANGE s + - COUNT 1|");
+    story.upstream("+OK\r\n:0\r\n*0\r\n").client_gets("+OK\r\n:0\r\n");
+    story.client(&all[used..]).upstream_gets("XREAD BLOCK 0 STREAMS s 0-0|GET a|");
+    story.upstream("*-1\r\n$-1\r\n").client_gets("*-1\r\n$-1\r\n");
+}
+
+#[test]
 fn an_open_transaction_is_replayed_without_the_client_noticing() {
     let mut story = Story::attached();
     story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|");

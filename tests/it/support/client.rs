@@ -74,10 +74,16 @@ impl Client {
     }
 
     pub(crate) fn try_read(&mut self) -> std::io::Result<Value> {
+        self.try_read_raw().map(|(value, _)| value)
+    }
+
+    /// The next value, and the bytes that it was made of.
+    pub(crate) fn try_read_raw(&mut self) -> std::io::Result<(Value, Vec<u8>)> {
         loop {
             if let Some((value, taken)) = value::decode(&self.input[self.used..]) {
+                let raw = self.input[self.used..self.used + taken].to_vec();
                 self.used += taken;
-                return Ok(value);
+                return Ok((value, raw));
             }
             self.fill()?;
         }

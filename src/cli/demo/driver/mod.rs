@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::connection::{self, Connection};
 use super::ledger::Ledger;
+use super::stateful::Crew;
 use super::tally::Tally;
 use crate::io::clock;
 
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) rate: u32,
     /// Commands in a pipelined batch; every other connection pipelines.
     pub(super) depth: usize,
+    /// Subscribers, workers and transactions beside the load.
+    pub(super) stateful: bool,
 }
 
 /// What was seen while a window was open.
@@ -177,9 +180,20 @@ async fn serve(plan: Plan, mut inbox: mpsc::Receiver<Order>, ready: &SyncSender<
             }
         }
     }
-    if ready.send(Ok(())).is_err() {
-        return;
+    let crew = match shared.plan.stateful {
+        true => Crew::start(&shared).await.map(Some),
+        false => Ok(None),
+    };
+    let (crew, told) = match crew {
+        Ok(crew) => (crew, ready.send(Ok(()))),
+        Err(why) => (None, ready.send(Err(why))),
+    };
+    if told.is_ok() {
+        obey(&shared, crew.as_deref(), &mut inbox).await;
     }
+}
+
+async fn obey(shared: &Shared, crew: Option<&Crew>, inbox: &mut mpsc::Receiver<Order>) {
     let mut began = clock::now();
     while let Some(order) = inbox.recv().await {
         match order {
@@ -193,11 +207,14 @@ async fn serve(plan: Plan, mut inbox: mpsc::Receiver<Order>, ready: &SyncSender<
                 let _told = answer.send(window);
             }
             Order::Pause(answer) => {
+                let took = clock::now().saturating_sub(began);
                 shared.phase.set(None);
-                let unanswered = shared.settle().await;
+                let mut unanswered = shared.settle().await;
+                if let Some(crew) = crew {
+                    unanswered += crew.settle().await;
+                }
                 let ledgers = shared.connections.borrow().iter().map(|c| c.ledger()).collect();
                 let tally = shared.tally.take();
-                let took = clock::now().saturating_sub(began);
                 let _told = answer.send(Paused { tally, ledgers, unanswered, took });
             }
             Order::Resume(phase, answer) => {
@@ -207,6 +224,9 @@ async fn serve(plan: Plan, mut inbox: mpsc::Receiver<Order>, ready: &SyncSender<
                 began = clock::now();
                 shared.phase.set(Some(phase));
                 shared.resumed.notify_waiters();
+                if let Some(crew) = crew {
+                    crew.begin(phase);
+                }
                 let _told = answer.send(());
             }
             Order::Counts(answer) => {

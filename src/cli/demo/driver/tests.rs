@@ -40,8 +40,9 @@ impl Server {
         Self { _process: process, dir, tls, plain, certs }
     }
 
-    fn drive(&self, connections: usize, rate: u32) -> Driver {
-        let plan = Plan { targets: vec![self.tls], tls: self.certs.client().unwrap(), connections, rate, depth: 10 };
+    fn drive(&self, connections: usize, rate: u32, stateful: bool) -> Driver {
+        let plan =
+            Plan { targets: vec![self.tls], tls: self.certs.client().unwrap(), connections, rate, depth: 10, stateful };
         Driver::start(plan).unwrap()
     }
 
@@ -62,7 +63,7 @@ fn run_for(driver: &Driver, phase: usize, time: Duration, during: impl FnOnce())
 #[test]
 fn a_faithful_server_shows_no_fault_and_the_asked_rate() {
     let server = Server::start();
-    let driver = server.drive(20, 2_000);
+    let driver = server.drive(20, 2_000, false);
     for phase in 0..2 {
         let (window, paused) = run_for(&driver, phase, Duration::from_secs(1), || ());
         let tally = &paused.tally;
@@ -78,7 +79,7 @@ fn a_faithful_server_shows_no_fault_and_the_asked_rate() {
 #[test]
 fn tampering_with_the_data_is_found() {
     let server = Server::start();
-    let driver = server.drive(4, 1_000);
+    let driver = server.drive(4, 1_000, false);
     let (_, paused) = run_for(&driver, 0, Duration::from_millis(400), || ());
     server.ask(&[b"DEL", b"k:0:1:0"]);
     server.ask(&[b"INCR", b"c:0:2"]);
@@ -90,7 +91,7 @@ fn tampering_with_the_data_is_found() {
 #[test]
 fn a_stall_and_closed_connections_are_counted() {
     let server = Server::start();
-    let driver = server.drive(10, 1_000);
+    let driver = server.drive(10, 1_000, false);
     let (window, paused) = run_for(&driver, 0, Duration::from_millis(600), || {
         server.ask(&[b"CLIENT", b"PAUSE", b"150", b"ALL"]);
     });
@@ -103,4 +104,51 @@ fn a_stall_and_closed_connections_are_counted() {
     assert_eq!(paused.tally.refused_connections, 0);
     let found = verify::compare(server.plain, &paused.ledgers).unwrap();
     assert_eq!((found.lost, found.doubled), (0, 0), "log in {}", server.dir.path().display());
+}
+
+#[test]
+fn subscribers_workers_and_transactions_find_no_fault_with_a_faithful_server() {
+    let server = Server::start();
+    let driver = server.drive(2, 100, true);
+    for phase in 0..2 {
+        let (_, paused) = run_for(&driver, phase, Duration::from_secs(1), || ());
+        let seen = &paused.tally.stateful;
+        assert_eq!(seen.messages % 4, 0, "everybody heard everything: {seen:?}");
+        assert!(seen.messages > 100 && seen.jobs > 30 && seen.transactions > 30, "{seen:?}");
+        assert_eq!((paused.unanswered, paused.tally.closed, paused.tally.errors()), (0, 0, 0));
+        assert_eq!(faults(&paused), [0; 9], "{seen:?}");
+    }
+}
+
+#[test]
+fn subscribers_workers_and_transactions_find_what_is_wrong() {
+    let server = Server::start();
+    let driver = server.drive(2, 100, true);
+    let (_, paused) = run_for(&driver, 3, Duration::from_secs(1), || {
+        server.ask(&[b"PUBLISH", b"demo:news", b"3:0"]);
+        server.ask(&[b"RPUSH", b"demo:jobs", b"3:0"]);
+        server.ask(&[b"INCR", b"y:3:0"]);
+        server.ask(&[b"INCR", b"w:3"]);
+        server.ask(&[b"DECR", b"x:3:1"]);
+    });
+    let [missed, doubled, reordered, jobs_lost, jobs_doubled, failed, lost, twice, broken] = faults(&paused);
+    assert_eq!([missed, doubled, reordered], [0, 4, 0]);
+    assert_eq!([jobs_lost, jobs_doubled, failed], [0, 1, 0]);
+    assert_eq!([lost, twice], [0, 2]);
+    assert!(broken > 2, "the sums of two clients from then on");
+    let (_, paused) = run_for(&driver, 4, Duration::from_secs(1), || {
+        server.ask(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]);
+    });
+    assert_eq!(paused.tally.closed, 4);
+    let [_, doubled, reordered, rest @ ..] = faults(&paused);
+    assert_eq!((doubled, reordered, rest), (0, 0, [0; 6]));
+}
+
+fn faults(paused: &Paused) -> [u64; 9] {
+    let seen = &paused.tally.stateful;
+    let messages = [seen.missed, seen.messages_doubled, seen.messages_reordered];
+    let [missed, doubled, reordered] = messages;
+    let (jobs_lost, jobs_doubled, failed) = (seen.jobs_lost, seen.jobs_doubled, seen.failed);
+    let (lost, twice, broken) = (seen.transactions_lost, seen.transactions_doubled, seen.sums_broken);
+    [missed, doubled, reordered, jobs_lost, jobs_doubled, failed, lost, twice, broken]
 }

@@ -1,0 +1,191 @@
+//! The owner and a failover: the machine sees what the rule sees, and its orders are carried to the nodes and to the pair.
+//!
+//! Without mode `pair` there is no machine, and what is here only answers the questions of others.
+
+use std::time::Duration;
+
+use super::Owner;
+use crate::config::{Config, FailoverMode};
+use crate::control::channel::{Kind, Message};
+use crate::control::hands::{Answer, Errand, Found, Task};
+use crate::protocol::sentinel::SentinelNews;
+use crate::topology::failover::{Duty, Effect, Failover, Note, Saw, Scene, Settings};
+use crate::topology::{NodeId, Reach};
+
+/// A question is answered for so long.
+const ANSWER_FOR: Duration = Duration::from_millis(500);
+
+/// In whose name clients are held during a failover of Sentinel, and the number of that hold.
+pub(super) const BY_SENTINEL: (&str, u64) = ("Sentinel", 0);
+/// The longest from its choice of a replica to the promotion.
+const SENTINEL_TAKES: Duration = Duration::from_secs(3);
+/// The same, to the moment when it cuts connections to a node that is primary already.
+const SENTINEL_CUTS: Duration = Duration::from_millis(250);
+/// A nudge lasts this long.
+const NUDGE_FOR: Duration = Duration::from_millis(20);
+
+/// Another process asked what we see of a node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    about: NodeId,
+    asked: Duration,
+}
+
+/// The machine of this process, if it takes part.
+pub(super) fn machine(config: &Config, now: Duration) -> Option<Failover> {
+    let [first, second] = config.nodes.as_slice() else { return None };
+    let me = NodeId(u8::try_from(config.self_node?).ok()?);
+    let promotes = match config.failover.mode {
+        FailoverMode::None => return None,
+        FailoverMode::Pair => true,
+        FailoverMode::Sentinel => false,
+    };
+    let nodes = [first, second].map(|node| (node.host.clone(), node.port));
+    let settings = Settings::usual(nodes, promotes, config.failover.rejoin_dirty, config.probe.deadline);
+    Some(Failover::new(settings, me, now))
+}
+
+impl Owner {
+    /// Lets the machine look, and carries out what it orders.
+    pub(super) fn drive_failover(&mut self, now: Duration) {
+        self.answer_question(now);
+        let calm = !self.is_switching() && self.holding.current().is_none();
+        let Some(mut machine) = self.failover.take() else { return };
+        let me = machine.node();
+        let (mine, other) = (self.topology.node(me), self.topology.node(NodeId(1_u8.saturating_sub(me.0))));
+        if let (Some(mine), Some(other)) = (mine, other) {
+            let (view, followed) = (self.topology.view(), self.topology.followed());
+            machine.look(&Scene { view, followed, mine, other, calm }, now);
+        }
+        while let Some(effect) = machine.poll_effect() {
+            match effect {
+                Effect::Do { node, duty } => self.send_duty(&mut machine, node, duty, now),
+                Effect::Ask(node) => self.say(Kind::Suspect { about: self.node_name(node) }, now),
+                Effect::Nudge(node) => self.nudge(node, now + NUDGE_FOR),
+                Effect::Tell(note) => self.tell_note(note),
+            }
+        }
+        self.failover = Some(machine);
+    }
+
+    fn send_duty(&mut self, machine: &mut Failover, node: NodeId, duty: Duty, now: Duration) {
+        let errand = Errand { of: 0, task: Task::Duty(duty.clone()) };
+        let sent = self.reins.errands.get(node.index()).is_some_and(|errands| errands.try_send(errand).is_ok());
+        if !sent {
+            machine.handle_done(node, &duty, Err("too many errands wait for this node".to_owned()), now);
+        }
+    }
+
+    /// A hint. Before a planned failover of Sentinel, clients are held: it leaves the old primary writable, and what is
+    /// written there after the promotion is lost.
+    pub(super) fn handle_sentinel(&mut self, news: SentinelNews, now: Duration) {
+        tracing::info!(?news, "a Sentinel speaks");
+        self.kick();
+        let epoch = self.topology.view().epoch;
+        match news {
+            SentinelNews::Promoting { host, port } if self.topology.view().primary.is_ok() && !self.is_switching() => {
+                // Some time after a switchover of ours, Sentinel "promotes" the node that is primary already. It cuts all
+                // connections to it then: nothing must be in flight.
+                let takes = if self.is_primary(&host, port) { SENTINEL_CUTS } else { SENTINEL_TAKES };
+                let until = now + takes.min(self.config.hold.time);
+                self.holding.begin(BY_SENTINEL.1, BY_SENTINEL.0, until, epoch, now);
+            }
+            // By now the nodes have said who is primary; if it is the same as before, it stays.
+            SentinelNews::GivenUp | SentinelNews::Switched => {
+                let ended = self.holding.handle_release(BY_SENTINEL.1, false, epoch, now);
+                self.hold_ended(ended, now);
+            }
+            SentinelNews::Promoting { .. } => {}
+        }
+    }
+
+    fn is_primary(&self, host: &str, port: u16) -> bool {
+        let primary = self.topology.view().primary.as_ref().ok().and_then(|node| self.config.nodes.get(node.index()));
+        primary.is_some_and(|node| node.host == host && node.port == port)
+    }
+
+    /// What came of a duty.
+    pub(super) fn handle_duty(&mut self, answer: Answer, now: Duration) {
+        let (Task::Duty(duty), Some(machine)) = (&answer.errand.task, &mut self.failover) else { return };
+        let result = match answer.result {
+            Ok(Found::Done(done)) => Ok(done),
+            Ok(_) => Err("no answer".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        let quiet = *duty == Duty::ReadFence;
+        machine.handle_done(answer.node, duty, result, now);
+        if !quiet {
+            self.dirty = true;
+            self.kick();
+        }
+    }
+
+    /// Another process asks what we see. What we have seen before proves nothing: ask the node first.
+    pub(super) fn handle_question(&mut self, about: &str, now: Duration) {
+        if let Some(about) = self.node_named(about) {
+            self.question = Some(Question { about, asked: now });
+            self.kick();
+        }
+    }
+
+    fn answer_question(&mut self, now: Duration) {
+        let Some(Question { about, asked }) = self.question else { return };
+        let answers = self.topology.node(about).and_then(|state| match state.reach {
+            Reach::Refused => Some(false),
+            Reach::Answering => state.report.as_ref().filter(|report| report.asked_at >= asked).map(|_| true),
+            _ => None,
+        });
+        if let Some(answers) = answers {
+            self.question = None;
+            self.say(Kind::Sees { about: self.node_name(about), answers }, now);
+        } else if now >= asked + ANSWER_FOR {
+            self.question = None;
+        }
+    }
+
+    /// Another process says what it sees.
+    pub(super) fn handle_sees(&mut self, message: &Message, about: &str, answers: bool, now: Duration) {
+        let Some(node) = self.node_named(about) else { return };
+        let beside = message.node.as_deref() == Some(about);
+        let saw = if answers { Saw::Answers } else { Saw::Refused };
+        if let Some(machine) = &mut self.failover {
+            machine.handle_word(node, saw, beside, now);
+        }
+    }
+
+    fn tell_note(&mut self, note: Note) {
+        self.dirty = true;
+        match note {
+            Note::Suspected(node) => tracing::info!(node = self.node_name(node), "failover: the primary seems lost"),
+            Note::FalseAlarm(node) => tracing::info!(node = self.node_name(node), "failover: the primary is there"),
+            Note::Parked(node) => tracing::info!(node = self.node_name(node), "failover: the replica is parked"),
+            Note::Unparked(node) => tracing::info!(node = self.node_name(node), "failover: no longer parked"),
+            Note::Objected(node) => {
+                tracing::warn!(node = self.node_name(node), "failover: another proxy still reaches the primary");
+            }
+            Note::Unfit(node, why) => {
+                tracing::error!(node = self.node_name(node), why, "failover: the replica is not promoted");
+            }
+            Note::Unproven(node) => tracing::error!(
+                node = self.node_name(node),
+                "failover: the primary is silent, and without min-replicas-to-write it may still take writes; \
+                 make sure that it does not, then promote the replica (REPLICAOF NO ONE)"
+            ),
+            Note::Promoting(node, proof) => {
+                tracing::info!(node = self.node_name(node), proof = %proof, "failover: the replica is promoted");
+            }
+            Note::Promoted(node, took) => tracing::info!(node = self.node_name(node), ?took, "failover: promoted"),
+            Note::Rejoining(node, split_bytes) => {
+                tracing::warn!(node = self.node_name(node), split_bytes, "failover: becomes a replica");
+            }
+            Note::LeftAlone(node) => tracing::error!(
+                node = self.node_name(node),
+                "failover: a second primary holds data that the one in service lacks; it is left as it is"
+            ),
+            Note::Rejoined(node) => tracing::info!(node = self.node_name(node), "failover: a replica in sync"),
+            Note::Failed(node, duty, why) => {
+                tracing::warn!(node = self.node_name(node), duty = duty.name(), why, "failover: not done");
+            }
+        }
+    }
+}

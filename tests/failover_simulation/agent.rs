@@ -1,0 +1,240 @@
+//! The process beside a node: the real rule and the real machine, with probes, orders and messages that take their time.
+
+use std::time::Duration;
+
+use changeover::topology::failover::{Done, Duty, Effect, Failover, Fence, Saw, Scene, Settings};
+use changeover::topology::primary::Settings as RuleSettings;
+use changeover::topology::{Evidence, Gone, Memory, NodeId, Output, Reach, Topology};
+
+use crate::world::World;
+
+pub(crate) const LIMIT: Duration = Duration::from_millis(500);
+
+/// What reaches an agent later.
+#[expect(clippy::large_enum_variant, reason = "few, and short-lived")]
+#[derive(Clone, Debug)]
+pub(crate) enum Post {
+    Evidence(usize, Evidence),
+    Done(usize, Duty, Result<Done, String>),
+    Question(usize),
+    Word(usize, Saw, bool),
+}
+
+/// An order on its way to a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) at: Duration,
+    pub(crate) by: usize,
+    pub(crate) node: usize,
+    pub(crate) duty: Duty,
+    /// The agent has given up on the answer.
+    pub(crate) late: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) me: usize,
+    pub(crate) running: bool,
+    pub(crate) paused_until: Duration,
+    pub(crate) topology: Topology,
+    pub(crate) failover: Failover,
+    memory: Option<Memory>,
+    inbox: Vec<(Duration, Post)>,
+    probe_at: [Duration; 2],
+    asking: [bool; 2],
+    question: Option<(usize, Duration)>,
+    pub(crate) outbox: Vec<Outgoing>,
+}
+
+/// What an agent sends.
+#[derive(Clone, Debug)]
+pub(crate) enum Outgoing {
+    Order(usize, Duty),
+    Question(usize),
+    Word(usize, Saw),
+}
+
+fn machines(me: usize, memory: Option<Memory>, now: Duration) -> (Topology, Failover) {
+    let names = vec!["node0".to_owned(), "node1".to_owned()];
+    let topology = Topology::new(RuleSettings { nodes: names, silent_after: LIMIT }, memory, now);
+    let addresses = ["node0", "node1"].map(|name| (name.to_owned(), 6379));
+    let settings = Settings::usual(addresses, true, true, LIMIT);
+    (topology, Failover::new(settings, NodeId(me as u8), now))
+}
+
+impl Agent {
+    pub(crate) fn new(me: usize) -> Self {
+        let (topology, failover) = machines(me, None, Duration::ZERO);
+        Self {
+            me,
+            running: true,
+            paused_until: Duration::ZERO,
+            topology,
+            failover,
+            memory: None,
+            inbox: Vec::new(),
+            probe_at: [Duration::ZERO; 2],
+            asking: [false; 2],
+            question: None,
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Starts again with what it remembers.
+    pub(crate) fn restart(&mut self, now: Duration) {
+        (self.topology, self.failover) = machines(self.me, self.memory.clone(), now);
+        self.inbox.clear();
+        self.outbox.clear();
+        (self.asking, self.question, self.running) = ([false; 2], None, true);
+    }
+
+    pub(crate) fn awake(&self, now: Duration) -> bool {
+        self.running && now >= self.paused_until
+    }
+
+    pub(crate) fn post(&mut self, at: Duration, post: Post) {
+        if self.running {
+            self.inbox.push((at, post));
+        }
+    }
+
+    /// Whom its clients are sent to.
+    pub(crate) fn serves(&self) -> Option<usize> {
+        let node = self.topology.view().primary.as_ref().ok()?;
+        (self.running && !self.failover.suspends()).then_some(node.index())
+    }
+
+    /// A connection to a node has ended.
+    pub(crate) fn hang_up(&mut self, node: usize, at: Duration) {
+        self.post(at, Post::Evidence(node, Evidence::Gone(Gone::EndOfFile)));
+    }
+
+    /// Asks the nodes when it is time to.
+    pub(crate) fn probe(&mut self, world: &mut World) {
+        let now = world.now;
+        for node in 0..2 {
+            if self.asking[node] || now < self.probe_at[node] {
+                continue;
+            }
+            self.asking[node] = true;
+            let cut = node != self.me && world.cut_agent[self.me];
+            let delay = if world.random.one_in(50) { world.random.millis(300) } else { world.random.millis(8) };
+            let evidence = if cut || world.nodes[node].frozen {
+                Evidence::Silent
+            } else if !world.nodes[node].alive || world.deaf[node] && world.random.one_in(2) {
+                Evidence::Gone(Gone::Refused)
+            } else {
+                Evidence::Report(world.report(node, now))
+            };
+            let at = if evidence == Evidence::Silent { now + LIMIT } else { now + delay };
+            self.inbox.push((at, Post::Evidence(node, evidence)));
+        }
+    }
+
+    /// Takes in what is due, looks, and says what is to be sent.
+    pub(crate) fn step(&mut self, now: Duration) {
+        let mut due: Vec<_> = Vec::new();
+        self.inbox.retain(|(at, post)| {
+            let ready = *at <= now;
+            if ready {
+                due.push((*at, post.clone()));
+            }
+            !ready
+        });
+        due.sort_by_key(|(at, _)| *at);
+        for (_, post) in due {
+            match post {
+                Post::Evidence(node, evidence) => {
+                    if !matches!(evidence, Evidence::Gone(Gone::EndOfFile)) {
+                        self.asking[node] = false;
+                        let pace = if self.topology.unsettled() { 10 } else { 100 };
+                        self.probe_at[node] = now + Duration::from_millis(pace);
+                    }
+                    self.failover.handle_evidence(NodeId(node as u8), &evidence, now);
+                    self.topology.handle_evidence(NodeId(node as u8), evidence, now);
+                }
+                Post::Done(node, duty, result) => self.failover.handle_done(NodeId(node as u8), &duty, result, now),
+                Post::Question(node) => {
+                    self.question = Some((node, now));
+                    self.probe_at[node] = now;
+                }
+                Post::Word(node, saw, beside) => self.failover.handle_word(NodeId(node as u8), saw, beside, now),
+            }
+            self.look(now);
+        }
+        if self.topology.poll_timeout().is_some_and(|at| at <= now) {
+            self.topology.handle_timeout(now);
+        }
+        self.look(now);
+    }
+
+    fn look(&mut self, now: Duration) {
+        while let Some(output) = self.topology.poll_output() {
+            match output {
+                Output::Remember(memory) => self.memory = Some(memory),
+                Output::ProbeNow => self.probe_at = [now; 2],
+                _ => {}
+            }
+        }
+        self.answer();
+        let node = |at: usize| self.topology.node(NodeId(at as u8)).expect("two nodes");
+        let scene = Scene {
+            view: self.topology.view(),
+            followed: self.topology.followed(),
+            mine: node(self.me),
+            other: node(1 - self.me),
+            calm: true,
+        };
+        self.failover.look(&scene, now);
+        while let Some(effect) = self.failover.poll_effect() {
+            match effect {
+                Effect::Do { node, duty } => self.outbox.push(Outgoing::Order(node.index(), duty)),
+                Effect::Ask(node) => self.outbox.push(Outgoing::Question(node.index())),
+                Effect::Nudge(_) | Effect::Tell(_) => {}
+            }
+        }
+    }
+
+    fn answer(&mut self) {
+        let Some((about, asked)) = self.question else { return };
+        let Some(state) = self.topology.node(NodeId(about as u8)) else { return };
+        let saw = match state.reach {
+            Reach::Refused => Saw::Refused,
+            Reach::Answering if state.report.as_ref().is_some_and(|report| report.asked_at >= asked) => Saw::Answers,
+            _ => return,
+        };
+        self.question = None;
+        self.outbox.push(Outgoing::Word(about, saw));
+    }
+}
+
+/// Carries an order out at its node; what a real agent's hands do.
+pub(crate) fn perform(world: &mut World, order: &Order) -> Result<Done, String> {
+    let at = order.node;
+    match &order.duty {
+        Duty::Park => world.follow(at, None),
+        Duty::Unpark { host, .. } | Duty::Demote { host, .. } => {
+            world.follow(at, Some(usize::from(host == "node1")));
+        }
+        Duty::Promote { process, last_look } => {
+            let other = 1 - at;
+            if world.nodes[at].run_id != *process {
+                return Ok(Done::Declined("another process"));
+            }
+            let refuses = !world.nodes[other].alive || world.deaf[other];
+            if *last_look && (world.cut_agent[at] || !refuses) {
+                return Ok(Done::Declined("it no longer refuses"));
+            }
+            let min_replicas = world.nodes[at].min_replicas;
+            world.promote(at);
+            world.nodes[at].min_replicas = 0;
+            return Ok(Done::Promoted { min_replicas });
+        }
+        Duty::ReadFence => {
+            let node = &world.nodes[at];
+            return Ok(Done::Fence(Fence { min_replicas: node.min_replicas, max_lag: node.max_lag }));
+        }
+        Duty::Restore { min_replicas } => world.nodes[at].min_replicas = *min_replicas,
+    }
+    Ok(Done::Plainly)
+}
