@@ -90,8 +90,7 @@ def tell(title, arguments, enqueue, collect, roll_call):
                 collect(result)
             except Exception as e:  # any error is the finding
                 problems.append(f"no result: {e!r}")
-                if len(problems) > 5:
-                    break
+                break
         problems += roll_call()
         reckon(names, problems)
         for log, process in workers:
