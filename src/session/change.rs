@@ -8,7 +8,7 @@ use crate::protocol::command::{Class, Transaction};
 use crate::protocol::encode;
 use crate::protocol::refusal::Refusal;
 
-use super::transaction::settle_unknown_exec;
+use super::transaction::settle_exec;
 use super::{Phase, Session};
 
 impl Session {
@@ -33,8 +33,8 @@ impl Session {
                 }
             }
             self.tally.unknown += unknown;
-            if unknown > 0 && settle_unknown_exec(self.pipeline.in_flight_mut()) {
-                self.pipeline.release_delivered();
+            if settle_exec(self.pipeline.undelivered_mut()) {
+                self.end_transaction();
             }
             self.lose_transaction();
             self.tally.gaps += u64::from(self.subscribed());
@@ -71,10 +71,11 @@ impl Session {
         encode::error(&mut answer, text);
         let answer = answer.freeze();
         let mut count = 0;
-        let mut ended = false;
+        let (mut ended, mut hurt) = (false, false);
         for entry in self.pipeline.waiting_mut().filter(|entry| entry.answer.is_none()) {
             entry.answer = Some(answer.clone());
             ended |= matches!(entry.class, Class::Transaction(Transaction::Exec));
+            hurt |= entry.in_transaction && !ended;
             count += 1;
         }
         if self.large_ahead() {
@@ -87,6 +88,8 @@ impl Session {
         if ended {
             // EXEC failed without having been sent: the transaction is over for the client, and so it is for us.
             self.pipeline.release_delivered();
+        } else if hurt {
+            self.abort_transaction();
         }
         self.deliver(out);
         count

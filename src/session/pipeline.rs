@@ -313,6 +313,9 @@ impl Pipeline {
         self.sent_end = self.sent_end.saturating_sub(bytes);
         self.cursor = self.cursor.saturating_sub(bytes);
         self.framed -= bytes;
+        if self.holes > 0 {
+            self.settle();
+        }
         if self.bytes.is_empty() && self.bytes.capacity() > KEPT_CAPACITY {
             self.bytes = BytesMut::new();
         }
@@ -360,9 +363,9 @@ impl Pipeline {
         self.bytes.extend_from_slice(tail.get(at..).unwrap_or_default());
     }
 
-    /// The commands that wait to be sent.
+    /// The commands that wait to be sent, and that the client has no reply of.
     pub(super) fn waiting_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
-        self.entries.range_mut(self.sent..)
+        self.entries.range_mut(self.sent.max(self.delivered)..)
     }
 
     /// Call after answers were given to waiting commands: they are skipped from now on.

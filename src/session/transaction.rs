@@ -37,6 +37,8 @@ pub(super) struct TransactionState {
 enum Death {
     WatchLost,
     TooLarge,
+    /// One of its commands got an error instead of being queued.
+    Aborted,
 }
 
 impl TransactionState {
@@ -99,6 +101,7 @@ impl Death {
             Self::WatchLost if resp3 => encode::null(&mut out, true),
             Self::WatchLost => encode::null_array(&mut out, false),
             Self::TooLarge => encode::error(&mut out, TOO_LARGE),
+            Self::Aborted => encode::error(&mut out, ABORTED),
         }
         out.freeze()
     }
@@ -112,6 +115,7 @@ impl Session {
         let state = &mut self.transaction;
         match class {
             Class::Transaction(Transaction::Multi) if !failed && !in_transaction => state.open = true,
+            Class::Transaction(Transaction::Multi) if !in_transaction => self.multi_failed(),
             Class::Transaction(Transaction::Watch) if !failed && !in_transaction => state.watching = true,
             Class::Transaction(Transaction::Unwatch) if !in_transaction => state.watching = false,
             _ if ends_transaction(class) && state.open && head.starts_with(b"-ERR") => {}
@@ -129,6 +133,33 @@ impl Session {
             self.transaction.unrepeatable = true;
         }
         self.transaction.open && !self.transaction.unrepeatable
+    }
+
+    /// MULTI was answered with an error: what was taken behind it is not queued but run.
+    fn multi_failed(&mut self) {
+        let behind = self.pipeline.undelivered_mut().skip(1);
+        for entry in behind {
+            if ends_transaction(entry.class) || matches!(entry.class, Class::Transaction(Transaction::Multi)) {
+                return;
+            }
+            entry.in_transaction = false;
+        }
+        self.transaction.queueing = false;
+    }
+
+    /// The open transaction is over, before its EXEC's turn to be delivered: nothing of it is kept, or watched.
+    pub(super) fn end_transaction(&mut self) {
+        let state = &mut self.transaction;
+        (state.open, state.watching, state.watch_lost, state.unrepeatable) = (false, false, false, false);
+        self.pipeline.release_delivered();
+    }
+
+    /// A command of an open transaction was answered with an error of ours: as in Redis, EXEC can only fail now.
+    pub(super) fn abort_transaction(&mut self) {
+        if std::mem::take(&mut self.transaction.open) {
+            self.transaction.dead = Some(Death::Aborted);
+            self.pipeline.release_delivered();
+        }
     }
 
     /// EXEC ran: what it did to the connection counts now.
@@ -184,24 +215,26 @@ impl Session {
     }
 }
 
-/// EXEC has an unknown outcome: the commands of its transaction that are still unanswered were queued or ran with it.
-pub(super) fn settle_unknown_exec<'a>(in_flight: impl DoubleEndedIterator<Item = &'a mut Entry>) -> bool {
-    let mut unknown = false;
+/// EXEC has its answer (it ran, or nobody knows): the commands of its transaction are not to be sent again. True when
+/// the transaction began with commands that the client has replies of.
+pub(super) fn settle_exec<'a>(undelivered: impl DoubleEndedIterator<Item = &'a mut Entry>) -> bool {
     let mut inside = false;
-    for entry in in_flight.rev() {
+    for entry in undelivered.rev() {
         match entry.class {
-            Class::Transaction(Transaction::Exec) if entry.answer.is_some() => (unknown, inside) = (true, true),
+            Class::Transaction(Transaction::Exec) => inside = entry.answer.is_some(),
             Class::Transaction(Transaction::Multi) if inside => {
                 inside = false;
-                entry.answer = Some(OK);
+                entry.answer.get_or_insert(OK);
             }
-            _ if inside && entry.in_transaction => entry.answer = Some(QUEUED),
+            _ if inside && entry.in_transaction => drop(entry.answer.get_or_insert(QUEUED)),
             _ => {}
         }
     }
-    unknown && inside
+    inside
 }
 
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 const QUEUED: Bytes = Bytes::from_static(b"+QUEUED\r\n");
+/// In Redis' words.
+const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
 const TOO_LARGE: &str = "EXECABORT Transaction discarded because of: the primary changed, and the transaction was too large to be sent again";

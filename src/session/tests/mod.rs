@@ -233,6 +233,50 @@ fn a_write_refused_while_queueing_takes_its_transaction_along() {
 }
 
 #[test]
+fn a_transaction_that_lost_a_command_to_a_limit_never_runs_in_part() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|").upstream("+OK\r\n+QUEUED\r\n");
+    story.client_gets("+OK\r\n+QUEUED\r\n");
+    story.session.detach(&mut story.out);
+    story.client("SET b 2\r\n");
+    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 1);
+    story.client_gets("-LOADING no primary\r\n");
+    story.session.attach();
+    story.client("SET c 3\r\nEXEC\r\nGET a\r\n").upstream_gets("GET a|");
+    story.client_gets("+QUEUED\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
+}
+
+#[test]
+fn what_follows_a_multi_that_failed_is_not_taken_for_queued() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nINCR n\r\n").upstream_gets("MULTI|INCR n|").upstream("-NOPERM x\r\n");
+    story.client_gets("-NOPERM x\r\n").client("INCR m\r\n").upstream_gets("INCR m|");
+    story.another_upstream().upstream_gets("");
+    assert_eq!(story.session.take_tally().unknown, 2);
+}
+
+#[test]
+fn a_transaction_that_ran_although_an_earlier_command_was_refused_leaves_nothing_to_replay() {
+    let mut story = Story::attached();
+    story.client("SET a 1\r\nMULTI\r\nINCR n\r\nEXEC\r\n").upstream_gets("SET a 1|MULTI|INCR n|EXEC|");
+    story.upstream(READONLY).upstream("+OK\r\n+QUEUED\r\n*1\r\n:1\r\n").client_gets("");
+    story.another_upstream().upstream_gets("SET a 1|").upstream("+OK\r\n");
+    story.client_gets("+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
+    assert!(story.session.quiet());
+}
+
+#[test]
+fn what_follows_an_exec_of_unknown_outcome_is_no_part_of_it_even_under_watch() {
+    let mut story = Story::attached();
+    story.client("WATCH a\r\nMULTI\r\n").upstream_gets("WATCH a|MULTI|").upstream("+OK\r\n+OK\r\n");
+    story.client_gets("+OK\r\n+OK\r\n").client("EXEC\r\nGET b\r\n").upstream_gets("EXEC|GET b|");
+    story.another_upstream().upstream_gets("GET b|").upstream("$1\r\n1\r\n");
+    let out = String::from_utf8_lossy(&story.out.split()).into_owned();
+    assert!(out.starts_with("-OUTCOMEUNKNOWN ") && out.ends_with("\r\n$1\r\n1\r\n"), "{out}");
+    assert!(story.session.quiet());
+}
+
+#[test]
 fn a_lost_watch_fails_exec_with_the_null_that_means_try_again() {
     for (before, answered, after) in [
         ("WATCH a\r\n", "+OK\r\n", "MULTI\r\nSET a 1\r\nEXEC\r\n"),
