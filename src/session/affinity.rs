@@ -138,9 +138,9 @@ impl Session {
         self.affinity.parked.is_some() || self.affinity.large
     }
 
-    /// Once everything on the lane has been answered, the session leaves it, and takes the parked command.
+    /// Once the lane owes it nothing, the session leaves it with what waits, and takes the parked command.
     pub(super) fn unpark(&mut self) {
-        if self.pipeline.undelivered() > 0 {
+        if self.pipeline.in_flight() > 0 {
             return;
         }
         if std::mem::take(&mut self.affinity.large) {
@@ -150,6 +150,12 @@ impl Session {
             (self.affinity.home, self.affinity.recent) = (Home::Own, true);
             self.admit(shape);
         }
+    }
+
+    /// The client reads too slowly for a lane: the session goes on with an upstream of its own.
+    pub fn leave_lane(&mut self, out: &mut bytes::BytesMut) {
+        self.moved_much();
+        self.deliver(out);
     }
 
     /// A command or a reply was so large that others on a lane have to wait for it.

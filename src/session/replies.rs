@@ -191,12 +191,11 @@ impl Session {
                 }
                 self.let_go(&answer);
             }
-            let more = self.leaving_lane() || self.tail.is_some();
-            if !more || self.pipeline.undelivered() > 0 {
+            if self.leaving_lane() && self.pipeline.in_flight() == 0 {
+                self.unpark();
+            } else if self.pipeline.undelivered() > 0 || !self.take_tail() {
                 return;
             }
-            self.unpark();
-            self.take_tail();
         }
     }
 

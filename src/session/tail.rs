@@ -76,9 +76,9 @@ impl Session {
         }
     }
 
-    /// Takes the command again once everything is known.
-    pub(super) fn take_tail(&mut self) {
-        let Some(tail) = self.tail.take_if(|tail| tail.open.is_empty()) else { return };
+    /// Takes the command again once everything is known; false when there is none, or more is to be known.
+    pub(super) fn take_tail(&mut self) -> bool {
+        let Some(tail) = self.tail.take_if(|tail| tail.open.is_empty()) else { return false };
         let words: Vec<&[u8]> = tail.words.iter().map(|word| &word[..]).collect();
         let mut command = BytesMut::new();
         encode::command(&mut command, &words);
@@ -87,5 +87,6 @@ impl Session {
             Ok((_, Framed::Command(shape))) => self.enter(shape),
             _ => self.pipeline.drop_unfinished(),
         }
+        true
     }
 }

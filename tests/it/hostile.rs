@@ -4,7 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::{Certs, Client, Options, Pair, Proxy, Value, now, wait_until};
+use crate::support::value::ok;
+use crate::support::{Certs, Client, Options, Pair, Proxy, Value, now, pause, wait_until};
 
 /// Enough for buffers and allocator slack, far less than what the attacks announce.
 const GROWTH_KIB: u64 = 48 * 1024;
@@ -167,4 +168,52 @@ fn connections_above_the_limit_are_turned_away_and_come_in_later() {
     }
     inside.pop();
     wait_until("room again", Duration::from_secs(5), || Client::try_connect(proxy.at, &pair.tls).is_ok());
+}
+
+/// A client that asks for much and reads nothing.
+fn deaf(proxy: &Proxy) -> Client {
+    let mut client = proxy.client();
+    let value = vec![b'x'; 1 << 20];
+    assert_eq!(client.call(&[b"SET", b"large", &value]), ok());
+    for _ in 0..100 {
+        client.start("GET large");
+    }
+    pause(1500);
+    client
+}
+
+#[test]
+fn a_client_that_reads_nothing_does_not_outlast_a_drain() {
+    let pair = Pair::start();
+    let options = Options::default().arg("--drain-spread", "100ms").arg("--drain-deadline", "1s");
+    let mut proxy = Proxy::with(&pair, "a", options.announce("cut"));
+    let _deaf = deaf(&proxy);
+    proxy.process.signal("TERM");
+    proxy.process.end(Duration::from_secs(4));
+}
+
+#[test]
+fn a_client_that_reads_nothing_does_not_stop_a_switchover() {
+    let pair = Pair::start();
+    let proxies = [Proxy::with(&pair, "a", Options::default()), Proxy::with(&pair, "b", Options::default())];
+    let _deaf = deaf(&proxies[0]);
+    let out = proxies[0].operate("switchover --to b --timeout 10s");
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    pair.wait_primary_b();
+}
+
+#[test]
+fn a_long_pipeline_may_be_sent_before_its_first_reply_is_read() {
+    let pair = Pair::start();
+    let proxy = Proxy::start(&pair);
+    let mut client = proxy.client();
+    assert_eq!(client.call(&[b"SET", b"k", &[b'x'; 200]]), ok());
+    // 2 MB of commands and 20 MB of replies: more than sockets hold.
+    let batch = "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n".repeat(1000).into_bytes();
+    for _ in 0..100 {
+        client.send(&batch);
+    }
+    for _ in 0..100_000 {
+        assert_eq!(client.read(), Value::Bulk(vec![b'x'; 200]));
+    }
 }

@@ -44,12 +44,10 @@ const OUT_LIMIT: usize = 32 * 1024 * 1024;
 const OUT_SHORT: usize = 256 * 1024;
 /// Commands of more bytes are not kept then.
 const KEPT_SHORT: usize = 16 * 1024;
-/// Replies gathered before they are encrypted and written.
-const OUT_BATCH: usize = 128 * 1024;
 /// Rounds of one wake-up before others get their turn.
 const ROUNDS: usize = 16;
-/// How long a client that was said goodbye to may go on sending before it is cut.
-const LINGER: Duration = Duration::from_millis(500);
+/// How long a client may take to hear our last words, and to stop talking.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// A buffer that is larger than this is given back when it is empty.
 const KEEP: usize = 16 * 1024;
 
@@ -105,8 +103,8 @@ pub(super) struct Conversation {
     kept: usize,
     /// Counted as in flight by the worker.
     flying: bool,
-    /// Until when a client that has been said goodbye to is listened to.
-    linger: Option<Duration>,
+    /// Until when a client that is being said goodbye to is waited for.
+    goodbye: Option<Duration>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     now: Duration,
     /// When the oldest command that has not been sent was read.
@@ -136,7 +134,7 @@ impl Conversation {
                 version: 0,
                 kept: 0,
                 flying: false,
-                linger: None,
+                goodbye: None,
                 timer: None,
                 now: clock::now(),
                 unsent_since: None,
@@ -279,38 +277,52 @@ impl Conversation {
         Some(reason)
     }
 
-    /// Writes what is left, then says goodbye in TLS' words; a client that does not listen is not waited for. What the
-    /// client still sends is read and dropped for a moment: to close on it would reset the connection, and the client
-    /// might never see our last words.
+    /// Writes what is left, then says goodbye in TLS' words. What the client still sends is read and dropped for a
+    /// moment: to close on it would reset the connection, and the client might never see our last words. A client that
+    /// does not read them is not waited for.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Nothing is owed any more: the upstream, and what was in flight on it, are nobody's.
+        self.let_upstream_go();
+        let until = *self.goodbye.get_or_insert(self.now + GOODBYE);
+        if self.now >= until || self.poll_last_words(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let at = clock::instant(until);
+        let timer = self.timer.insert(Box::pin(tokio::time::sleep_until(at)));
+        timer.as_mut().poll(cx)
+    }
+
+    /// Ready when the client has everything and has closed its side.
+    fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_to_client(cx);
-        if !self.out.is_empty() && !self.gone && self.worker.orders().drain.is_none_or(|at| self.now < at.deadline) {
+        if !self.out.is_empty() {
             return Poll::Pending;
         }
-        let _error_or_pending = ready!(Pin::new(&mut self.client).poll_shutdown(cx));
+        if ready!(Pin::new(&mut self.client).poll_shutdown(cx)).is_err() {
+            return Poll::Ready(());
+        }
         let worker = Rc::clone(&self.worker);
         let mut scratch = worker.scratch.borrow_mut();
-        let until = *self.linger.get_or_insert(self.now + LINGER);
-        while self.now < until {
+        loop {
             let mut buffer = ReadBuf::new(&mut scratch);
-            match Pin::new(self.client.get_mut().0).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => {
-                    let at = clock::instant(until);
-                    let timer = self.timer.insert(Box::pin(tokio::time::sleep_until(at)));
-                    return timer.as_mut().poll(cx);
-                }
+            let read = ready!(Pin::new(self.client.get_mut().0).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(());
             }
         }
-        Poll::Ready(())
+    }
+
+    /// Gives up the upstream and its share of what the worker counts as in flight.
+    fn let_upstream_go(&mut self) {
+        self.next = Up::None;
+        self.leave_upstream();
+        if std::mem::take(&mut self.flying) {
+            self.worker.flight(false);
+        }
     }
 
     fn end(&mut self) {
-        self.leave_upstream();
-        if self.flying {
-            self.worker.flight(false);
-        }
+        self.let_upstream_go();
         self.held.abandon(&self.worker, self.now);
         self.worker.reckon_kept(self.kept, 0);
     }
@@ -320,7 +332,9 @@ impl Conversation {
     fn account(&mut self) {
         let kept = self.session.kept() + self.input.len() + self.out.len();
         self.worker.reckon_kept(std::mem::replace(&mut self.kept, kept), kept);
-        let flying = self.session.in_flight() > 0 && !self.session.blocked() && !self.session.is_raw();
+        // Whoever does not read its replies must not keep a switchover waiting: what it asked for has long been run.
+        let deaf = self.out.len() >= self.out_limit();
+        let flying = self.session.in_flight() > 0 && !self.session.blocked() && !self.session.is_raw() && !deaf;
         if flying != self.flying {
             self.flying = flying;
             self.worker.flight(flying);

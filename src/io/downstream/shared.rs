@@ -19,7 +19,7 @@ use super::{Conversation, OUT_LIMIT};
 const REST: Duration = Duration::from_millis(250);
 /// Commands of one conversation that a lane carries at a time.
 const CREDIT: usize = 128;
-/// A client that has this much to read gets nothing more asked for it on a lane.
+/// A client that has this much to read goes on with an upstream of its own, which waits for it without its neighbours.
 const SLOW: usize = 256 * 1024;
 
 /// A place on a lane.
@@ -92,8 +92,12 @@ impl Conversation {
             // What it wants to send must not meet its neighbours; it gets off first.
             return false;
         }
-        if hold || !up.boarded || up.leaving.is_some() || self.session.in_flight() >= CREDIT || self.out.len() > SLOW {
+        if hold || !up.boarded || up.leaving.is_some() || self.session.in_flight() >= CREDIT {
             return false;
+        }
+        if self.out.len() > SLOW {
+            self.session.leave_lane(&mut self.out);
+            return self.session.home() == Home::Own;
         }
         let Some(me) = self.me.upgrade() else { return false };
         let bytes = self.session.to_send(false);

@@ -25,8 +25,8 @@ use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
 use crate::session::Home;
 use crate::topology::node::{Epoch, NodeId};
 
+use super::Conversation;
 use super::shared::Shared;
-use super::{Conversation, OUT_BATCH};
 
 /// Who blocks or is subscribed on a node that became a replica is not left there for longer than this.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -298,7 +298,7 @@ impl Conversation {
                     }
                     Poll::Ready(_) => self.lose_upstream(),
                 }
-                self.out.len() < OUT_BATCH
+                true
             }
         }
     }

@@ -29,6 +29,14 @@ impl Story {
         Self { session: Session::new(Rc::new(settings)), framer, out: BytesMut::new() }
     }
 
+    fn on_a_lane() -> Self {
+        let mut story = Self::new();
+        let settings = Settings { lanes: true, ..(*story.session.settings).clone() };
+        story.session = Session::new(Rc::new(settings));
+        story.session.board();
+        story
+    }
+
     fn attached() -> Self {
         let mut story = Self::new();
         story.session.attach();
@@ -376,6 +384,28 @@ fn http_ends_the_conversation_without_a_word() {
     story.session.handle_input(b"POST / HTTP/1.1\r\nHost: x\r\n\r\nSET a 1\r\n", &mut story.out);
     story.upstream_gets("").client_gets("");
     assert!(story.session.finished());
+}
+
+#[test]
+fn a_slow_reader_leaves_its_lane_with_what_waits() {
+    let mut story = Story::on_a_lane();
+    story.client("GET a\r\n").upstream_gets("GET a|").client("GET b\r\n");
+    story.session.leave_lane(&mut story.out);
+    assert_eq!(story.session.home(), Home::Lane, "the lane still owes a reply");
+    story.upstream("$1\r\n1\r\n").client_gets("$1\r\n1\r\n");
+    assert_eq!(story.session.home(), Home::Own);
+    story.another_upstream().upstream_gets("GET b|");
+}
+
+#[test]
+fn a_command_that_needs_its_own_upstream_waits_for_the_lane_and_no_longer() {
+    let mut story = Story::on_a_lane();
+    let all = "MULTI\r\nSET a 1\r\n";
+    story.client("GET a\r\n").upstream_gets("GET a|");
+    let used = story.session.handle_input(all.as_bytes(), &mut story.out);
+    story.upstream_gets("").upstream("$-1\r\n").client_gets("$-1\r\n");
+    assert_eq!(story.session.home(), Home::Own);
+    story.another_upstream().client(&all[used..]).upstream_gets("MULTI|SET a 1|");
 }
 
 #[test]
