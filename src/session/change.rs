@@ -38,12 +38,12 @@ impl Session {
             }
             self.lose_transaction();
             self.tally.gaps += u64::from(self.subscribed());
-            if self.state.tracking() {
-                out.extend_from_slice(if self.state.resp3() { FLUSH_ALL } else { b"" });
-            }
+            self.void_tracked(out);
         }
         self.phase = Phase::Detached;
+        self.identity.actual = None;
         let again = self.pipeline.rewind();
+        self.recall_naming();
         self.restart_scans();
         let resent = if refused { &mut self.tally.resent_refused } else { &mut self.tally.resent_lost };
         *resent += again;
@@ -79,10 +79,11 @@ impl Session {
             count += 1;
         }
         if self.large_ahead() {
-            self.refuse_large(answer);
+            self.refuse_large(answer.clone());
             count += 1;
         }
         self.pipeline.skip_answered();
+        count += u64::from(self.answer_naming(&answer));
         self.tally.authored += count;
         self.tally.expired += count;
         if ended {

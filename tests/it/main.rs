@@ -10,6 +10,7 @@ mod changes;
 mod differential;
 mod failover;
 mod hostile;
+mod ids;
 mod libraries;
 mod lifecycle;
 mod memory;
