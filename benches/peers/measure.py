@@ -5,7 +5,8 @@
     ./netns.sh ./measure.py run --rounds 5
     ./netns.sh ./measure.py run --peers haproxy1,changeover --workloads get-c50,set-c50
     ./netns.sh ./measure.py idle --peers haproxy1,changeover
-    ./measure.py table FILE..
+    ./measure.py table FILE..        the tables again
+    ./measure.py targets FILE..      what was set out to be reached, and what was
 
 --extra NAME=HOST:PORT:tls|plain:PID[,PID..]  adds one more proxy; it must
 forward to the Redis of peers.sh (127.0.0.1:22000) and use server.crt and
@@ -273,6 +274,58 @@ def idle(args):
         print(f"| {n} | " + " | ".join(f"{x:.0f}" for x in rss[:-1]) + f" | {per:.1f} | {rss[-1]:.0f} | {cpu:.1f} | {red:.1f} |")
 
 
+# What was set out to be reached: (workloads, what, of whom, against whom, comparison, limit).
+C50 = "get-c50 set-c50"
+TARGETS = [
+    (C50 + " get-c200 set-c200", "proxy CPU", "changeover", "haproxy1", "<=", 0.55),
+    (C50 + " get-c200 set-c200", "ops/s", "changeover", "haproxy1", ">=", 1.6),
+    (C50 + " get-c200 set-c200", "all CPU", "changeover", "redis-tls", "<=", 1.0),
+    (C50 + " get-c200 set-c200", "Redis CPU", "changeover", "redis", "<=", 0.25),
+    ("get-c1", "p50 added", "changeover", "haproxy1", "<=", 1.0),
+    ("get-c50-P16", "ops/s", "changeover", "haproxy1", ">=", 1.3),
+    ("get-c50-P64 set-c50-P64", "ops/s", "changeover", "haproxy1", ">=", 1.15),
+    ("get-16k set-16k", "ops/s", "changeover", "haproxy1", ">=", 1.4),
+    ("get-16k set-16k", "proxy CPU", "changeover", "haproxy1", "<=", 0.6),
+    ("get-1m", "proxy CPU", "changeover", "haproxy1", "<=", 0.5),
+    ("rate5k", "p50", "changeover", "haproxy1", "<=", 1.0),
+    ("rate5k", "p99", "changeover", "haproxy1", "<=", 1.0),
+    ("hs hsr", "proxy CPU", "changeover", "haproxy1", "<=", 1 / 2.2),
+    (C50, "proxy CPU", "changeover-off", "haproxy1", "<=", 1.0),
+    (C50 + " get-c50-P64 get-16k get-1m hs", "proxy CPU", "changeover", "floor-mux-tls", "", 0),
+]
+
+
+def measured(what, d, redis):
+    """One figure of one measurement; `redis` is direct Redis' in the same round."""
+    if what == "p50 added":
+        return d["p50"] - redis["p50"]
+    if what in ("p50", "p99"):
+        return d[what]
+    if what == "ops/s":
+        return d["ops_s"]
+    return {"proxy CPU": per_op(d, "proxy"), "Redis CPU": per_op(d, "redis"),
+            "all CPU": per_op(d, "proxy") + per_op(d, "redis")}[what]
+
+
+def targets(results):
+    by = {(d["workload"], d["peer"], d["round"]): d for d in results if d["ops"]}
+    rounds = sorted({d["round"] for d in results})
+    print("\n| workload | what | of | against | to reach | measured (median, range, rounds) | |\n|---|---|---|---|---:|---|---|")
+    for workloads, what, of, against, sign, limit in TARGETS:
+        for w in workloads.split():
+            xs = []
+            for r in rounds:
+                a, b, redis = (by.get((w, p, r)) for p in (of, against, "redis"))
+                # A peer that adds nothing measurable leaves no ratio to speak of.
+                if a and b and (redis or "added" not in what) and measured(what, b, redis) > 0:
+                    xs.append(measured(what, a, redis) / measured(what, b, redis))
+            if xs:
+                m = med(xs)
+                said = "" if not sign else "reached" if (m <= limit if sign == "<=" else m >= limit) else "**missed**"
+                goal = f"{sign} {limit:.2f}" if sign else "as a reference"
+                print(f"| {w} | {what} | {of} | {against} | {goal} | {m:.2f} ({min(xs):.2f}-{max(xs):.2f}, {len(xs)}) | {said} |")
+
+
 ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 sub = ap.add_subparsers(dest="what", required=True)
 for name in ("run", "idle"):
@@ -297,10 +350,11 @@ for name in ("run", "idle"):
         p.add_argument("-v", "--verbose", action="store_true")
     else:
         p.add_argument("--steps", default="1000,5000")
-p = sub.add_parser("table")
-p.add_argument("file", nargs="+")
-p.add_argument("--base", default="haproxy1")
-p.add_argument("--quiet", type=float, default=0.35)
+for name in ("table", "targets"):
+    p = sub.add_parser(name)
+    p.add_argument("file", nargs="+")
+    p.add_argument("--base", default="haproxy1")
+    p.add_argument("--quiet", type=float, default=0.35)
 a = ap.parse_args()
 SUITE = getattr(a, "suite", "")
 if a.what == "run":
@@ -311,4 +365,4 @@ else:
     every = []
     for i, f in enumerate(a.file):  # rounds of several files stay apart
         every += [dict(d, round=d["round"] + 1000 * i) for d in json.load(open(f))["results"]]
-    show(every, a.base, a.quiet)
+    show(every, a.base, a.quiet) if a.what == "table" else targets(every)

@@ -14,6 +14,8 @@ trap './peers.sh stop' EXIT
 [ -n "$PEERS" ] || PEERS=$(./peers.sh list | cut -f1 | paste -sd,)
 ./measure.py run --peers "$PEERS" --rounds "$ROUNDS" --secs "$SECS" --warm 0.4 --workloads "$WORKLOADS" \
 	--quiet-wait "${QUIET_WAIT:-2}" --retries "${RETRIES:-0}" --out "$RUN/run.json"
+printf '\n### What was set out to be reached\n'
+./measure.py targets "$RUN/run.json"
 printf '\n### Idle connections\n\n'
 IDLE=$(tr , '\n' <<<"$PEERS" | grep -vxE 'redis|haproxy2|nginx2|.*-plain|twemproxy|floor-(proxy|mux)' | paste -sd,)
 ./measure.py idle --peers "$IDLE" --steps 1000,5000
