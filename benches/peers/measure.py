@@ -6,6 +6,7 @@
     ./netns.sh ./measure.py run --peers haproxy1,changeover --workloads get-c50,set-c50
     ./netns.sh ./measure.py idle --peers haproxy1,changeover
     ./measure.py table FILE..        the tables again
+    ./netns.sh ./measure.py run --goals      only what the goals compare
     ./measure.py targets FILE..      what was set out to be reached, and what was
 
 --extra NAME=HOST:PORT:tls|plain:PID[,PID..]  adds one more proxy; it must
@@ -134,16 +135,20 @@ def attempt(args, *a):
 def run(args):
     table, redis_pids = peers(args)
     names = list(table)
-    wl = args.workloads.split(",") if args.workloads else MAIN
+    cells = goal_cells() if args.goals else None
+    wl = args.workloads.split(",") if args.workloads else [w for w in WORKLOADS if any(c[0] == w for c in cells)] if cells else MAIN
     rng = random.Random(args.seed)
     results, t0 = [], time.time()
     for rnd in range(args.rounds):
+        if args.limit and (time.time() - t0) / max(rnd, 1) * (rnd + 1) > args.limit:
+            print(f"{rnd} of {args.rounds} rounds: the time is up", file=sys.stderr)
+            break
         for w in wl:
             opts, size, keys = WORKLOADS[w]
             data = ["-d", str(size), "-k", str(keys)]
             if w != "hs" and w != "hsr":
                 subprocess.run([RLOAD, "-p", "22000", "-m", "load", "-c", "4"] + data, check=True, timeout=60)
-            order = names[:]
+            order = [n for n in names if cells is None or (w, n) in cells]
             rng.shuffle(order)
             for n in order:
                 secs = args.secs * (2 if w == "rate5k" else 1)
@@ -166,7 +171,8 @@ def run(args):
         print(f"round {rnd + 1} of {args.rounds} done, {time.time() - t0:.0f} s", file=sys.stderr, flush=True)
     if args.pin:
         pin([os.getpid()] + [p for t in table.values() for p in t["pids"]], set(range(os.cpu_count())))
-    show(results, args.base)
+    if not args.goals:
+        show(results, args.base)
 
 
 def med(xs):
@@ -290,9 +296,18 @@ TARGETS = [
     ("rate5k", "p50", "changeover", "haproxy1", "<=", 1.0),
     ("rate5k", "p99", "changeover", "haproxy1", "<=", 1.0),
     ("hs hsr", "proxy CPU", "changeover", "haproxy1", "<=", 1 / 2.2),
-    (C50, "proxy CPU", "changeover-off", "haproxy1", "<=", 1.0),
-    (C50 + " get-c50-P64 get-16k get-1m hs", "proxy CPU", "changeover", "floor-mux-tls", "", 0),
+    (C50 + " get-16k set-16k get-c50-P16 get-c50-P64", "proxy CPU", "changeover-off", "haproxy1", "<=", 1.0),
+    (C50 + " get-c200 get-c50-P16 get-c50-P64 get-16k set-16k get-1m hs hsr", "proxy CPU", "changeover", "floor-mux-tls", "", 0),
 ]
+
+
+def goal_cells():
+    """Which peers the goals need for which workload."""
+    cells = set()
+    for workloads, what, of, against, _, _ in TARGETS:
+        for w in workloads.split():
+            cells |= {(w, of), (w, against)} | ({(w, "redis")} if "added" in what else set())
+    return cells
 
 
 def measured(what, d, redis):
@@ -307,7 +322,10 @@ def measured(what, d, redis):
             "all CPU": per_op(d, "proxy") + per_op(d, "redis")}[what]
 
 
-def targets(results):
+MEMORY = 12  # KiB of an idle TLS connection
+
+
+def targets(results, idle_file=None):
     by = {(d["workload"], d["peer"], d["round"]): d for d in results if d["ops"]}
     rounds = sorted({d["round"] for d in results})
     print("\n| workload | what | of | against | to reach | measured (median, range, rounds) | |\n|---|---|---|---|---:|---|---|")
@@ -324,6 +342,12 @@ def targets(results):
                 said = "" if not sign else "reached" if (m <= limit if sign == "<=" else m >= limit) else "**missed**"
                 goal = f"{sign} {limit:.2f}" if sign else "as a reference"
                 print(f"| {w} | {what} | {of} | {against} | {goal} | {m:.2f} ({min(xs):.2f}-{max(xs):.2f}, {len(xs)}) | {said} |")
+    for d in json.load(open(idle_file)) if idle_file else []:
+        if d["peer"] == "changeover":
+            first, last = d["steps"][1], d["steps"][-2]
+            kib = (last["rss_proxy"] - first["rss_proxy"]) / (last["conns"] - first["conns"])
+            said = "reached" if kib <= MEMORY else "**missed**"
+            print(f"| idle | KiB per connection, {first['conns']} to {last['conns']} | changeover | itself | <= {MEMORY} | {kib:.1f} | {said} |")
 
 
 ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -340,6 +364,8 @@ for name in ("run", "idle"):
         p.add_argument("--secs", type=float, default=2.5)
         p.add_argument("--warm", type=float, default=0.5)
         p.add_argument("--base", default="haproxy1")
+        p.add_argument("--goals", action="store_true", help="only the cells that the goals compare; prints no table")
+        p.add_argument("--limit", type=float, default=0, help="seconds; no round is begun that would not end by then")
         p.add_argument("--pin", action="store_true", help="the proxy on the last CPU, Redis and the load on the others")
         p.add_argument("--seed", type=int, default=1)
         p.add_argument("--quiet", type=float, default=0.3, help="cores in use by others that count as quiet")
@@ -355,6 +381,7 @@ for name in ("table", "targets"):
     p.add_argument("file", nargs="+")
     p.add_argument("--base", default="haproxy1")
     p.add_argument("--quiet", type=float, default=0.35)
+    p.add_argument("--idle", help="the file of `measure.py idle`, for its goal")
 a = ap.parse_args()
 SUITE = getattr(a, "suite", "")
 if a.what == "run":
@@ -365,4 +392,4 @@ else:
     every = []
     for i, f in enumerate(a.file):  # rounds of several files stay apart
         every += [dict(d, round=d["round"] + 1000 * i) for d in json.load(open(f))["results"]]
-    show(every, a.base, a.quiet) if a.what == "table" else targets(every)
+    show(every, a.base, a.quiet) if a.what == "table" else targets(every, a.idle)

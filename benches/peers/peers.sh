@@ -30,7 +30,7 @@ port_of() { case $1 in
 	floor-mux-tls) echo 22023;; changeover) echo 22024;; changeover-off) echo 22025;; changeover2) echo 22026;; *) echo "unknown peer $1" >&2; exit 2;; esac; }
 tls_of() { case $1 in redis|haproxy-plain|twemproxy|floor-proxy|floor-mux) echo 0;; *) echo 1;; esac; }
 
-build() { [ "$RUN/$1" -nt "$1.c" ] || ${CC:-cc} -O2 -Wall -Wextra -o "$RUN/$1" "$1.c" -lssl -lcrypto; }
+build() { [ "$RUN/$1" -nt "$1.c" ] && [ "$RUN/$1" -nt readings.h ] || ${CC:-cc} -O2 -Wall -Wextra -o "$RUN/$1" "$1.c" -lssl -lcrypto; }
 certs() {
 	[ -e "$RUN/server.pem" ] && return
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=perf-ca \
