@@ -34,6 +34,7 @@ mod naming;
 mod notice;
 mod pipeline;
 mod preamble;
+mod receipt;
 mod replies;
 mod scan;
 mod stream;
@@ -70,6 +71,7 @@ pub use identity::Whereabouts;
 pub use mark::Mark;
 pub use naming::{Found, Question};
 pub use preamble::LaneKey;
+pub use receipt::Receipts;
 pub use tally::{Kind, Tally};
 
 /// What all sessions of a process have in common.
@@ -83,6 +85,8 @@ pub struct Settings {
     pub reserved_channel: Vec<u8>,
     /// Sessions may share upstreams.
     pub lanes: bool,
+    /// Writes are answered only with a receipt.
+    pub receipts: Option<Receipts>,
 }
 
 /// Commands of one session that may be unanswered at a time; more wait in the client's socket.
@@ -109,6 +113,10 @@ pub struct Session {
     voided: Option<u64>,
     assembly: Assembly,
     stream: Stream,
+    /// Writes were taken whose receipt has not been asked for.
+    receipt_due: bool,
+    /// There is no replica that could confirm a write.
+    replica_missing: bool,
     phase: Phase,
     /// Bytes for the upstream that are no entries of the pipeline (only in [`Phase::Raw`]).
     raw: BytesMut,
@@ -168,6 +176,8 @@ impl Session {
             voided: None,
             assembly: Assembly::default(),
             stream: Stream::default(),
+            receipt_due: false,
+            replica_missing: false,
             phase: Phase::Detached,
             raw: BytesMut::new(),
             raw_passing: false,
@@ -212,6 +222,7 @@ impl Session {
     /// The replay begins; invalidations are redirected to the connection that this upstream calls so.
     fn greet(&mut self, redirection: Option<u64>) {
         self.shorten_blocking();
+        self.recall_receipts();
         let mut preamble = self.state.preamble(self.identity.told.is_some(), redirection);
         if self.settings.lanes && self.pipeline.waits_for_replicas() && preamble.replies == 0 {
             // WAIT covers what was written before the last command of the same connection.
@@ -297,7 +308,7 @@ impl Session {
     /// The node refused, and has said all it had to say: time to [`Session::detach`].
     pub fn refused(&self) -> Option<Refusal> {
         match self.phase {
-            Phase::Refused(why) if self.pipeline.in_flight() == 0 => Some(why),
+            Phase::Refused(why) if self.pipeline.unanswered() == 0 => Some(why),
             _ => None,
         }
     }

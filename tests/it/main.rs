@@ -8,6 +8,7 @@
 mod auth;
 mod changes;
 mod differential;
+mod durable;
 mod failover;
 mod hostile;
 mod ids;

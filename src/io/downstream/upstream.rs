@@ -160,6 +160,7 @@ impl Conversation {
         let worker = Rc::clone(&self.worker);
         let orders = worker.orders();
         self.session.follow(orders.mark);
+        self.session.handle_replica(orders.replica);
         match &mut self.up {
             Up::Ready(up) if up.epoch <= orders.given_up => {
                 drop(orders);
