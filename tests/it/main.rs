@@ -23,3 +23,4 @@ mod steady;
 mod support;
 mod switchover;
 mod unplanned;
+mod vocabulary;

@@ -3,6 +3,7 @@
 mod identity;
 mod receipts;
 mod subscribers;
+mod words;
 
 use super::*;
 use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
