@@ -17,6 +17,7 @@ mod lifecycle;
 mod memory;
 mod queues;
 mod rollout;
+mod scripts;
 mod sentinel;
 mod stateful;
 mod steady;

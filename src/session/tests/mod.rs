@@ -3,6 +3,7 @@
 mod identity;
 mod receipts;
 mod subscribers;
+mod transactions;
 mod words;
 
 use super::*;
