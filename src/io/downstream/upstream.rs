@@ -164,6 +164,7 @@ impl Conversation {
         match &mut self.up {
             Up::Ready(up) if up.epoch <= orders.given_up => {
                 drop(orders);
+                up.stream.forsake();
                 if self.session.in_flight() > 0 || self.session.is_raw() || !self.rescue() {
                     self.drop_upstream();
                 }
