@@ -10,8 +10,8 @@ use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
-    Admin, AdminGuard, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node, ProbeTimes,
-    Secret, Sentinels, ServerTls, UpstreamTls, admin_token, value,
+    Admin, AdminGuard, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node,
+    ProbeTimes, Secret, Sentinels, ServerTls, UpstreamTls, admin_token, value,
 };
 
 /// Longest password that is taken from a file.
