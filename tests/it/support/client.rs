@@ -116,12 +116,12 @@ impl Client {
 
     /// Nothing arrives within this time.
     pub(crate) fn expect_silence(&mut self, millis: u64) {
-        self.stream.sock.set_read_timeout(Some(Duration::from_millis(millis))).unwrap();
+        self.wait_at_most(Duration::from_millis(millis));
         match self.try_read() {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             other => panic!("expected silence, got {other:?}"),
         }
-        self.stream.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.wait_at_most(PATIENCE);
     }
 
     /// The server closes the connection; what it says before is returned.
