@@ -15,6 +15,7 @@ use super::signals::Signals;
 use super::{hands, keeper, spawn};
 use crate::config::Config;
 use crate::io::admin::{AdminHandle, Status};
+use crate::io::admin_events::Tail;
 use crate::io::client::Target;
 use crate::io::orders::{News, Orders};
 use crate::io::probe::{self, Pace};
@@ -41,6 +42,7 @@ pub struct Plane {
     file: StateFile,
     orders: watch::Sender<Orders>,
     status: watch::Sender<Arc<Status>>,
+    diary: watch::Sender<Tail>,
     requests: mpsc::Sender<crate::io::admin::AdminRequest>,
     requests_rx: mpsc::Receiver<crate::io::admin::AdminRequest>,
 }
@@ -62,6 +64,7 @@ impl Plane {
             file,
             orders: watch::Sender::new(orders),
             status: watch::Sender::new(Arc::default()),
+            diary: watch::Sender::new(Tail::default()),
             requests,
             requests_rx,
         }
@@ -74,7 +77,7 @@ impl Plane {
 
     /// For the admin server.
     pub fn admin(&self) -> AdminHandle {
-        AdminHandle { requests: self.requests.clone(), status: self.status.subscribe() }
+        AdminHandle { requests: self.requests.clone(), status: self.status.subscribe(), events: self.diary.subscribe() }
     }
 
     /// Owns until it is time to end. `reload` reads the certificates again; it may block.
@@ -82,7 +85,7 @@ impl Plane {
     where
         R: Fn() -> Result<(), String> + Clone + Send + 'static,
     {
-        let Self { me, config, targets, stats, memory, file, orders, status, requests, requests_rx } = self;
+        let Self { me, config, targets, stats, memory, file, orders, status, diary, requests, requests_rx } = self;
         drop(requests);
         let limit = config.probe.deadline;
         let (pace, pace_rx) = watch::channel(Pace { interval: config.probe.interval, kick: 0 });
@@ -122,7 +125,8 @@ impl Plane {
         }
         let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
-        let reins = Reins { orders, status, pace, door, memory: kept, nudges, posts, errands, reload: reload_tx };
+        let reins =
+            Reins { orders, status, diary, pace, door, memory: kept, nudges, posts, errands, reload: reload_tx };
         let inbox = Inbox { sightings, news, words, requests: requests_rx, answers, sentinels, reloads, signals };
         Owner::new(me, config, reins, stats, events, memory, clock::now()).run(inbox).await;
         wind_up(tasks, last_words, keeper).await;

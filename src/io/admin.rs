@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::io::admin_events::Tail;
+
 /// How many lines of progress a switchover may be ahead of its reader; the owner uses `try_send` and drops what does
 /// not fit, except the report, so that a slow reader can never slow a switchover.
 pub const PROGRESS_LINES: usize = 64;
@@ -22,6 +24,8 @@ pub struct AdminHandle {
     pub requests: mpsc::Sender<AdminRequest>,
     /// The newest snapshot. The owner publishes on every change, and at least once a second.
     pub status: watch::Receiver<Arc<Status>>,
+    /// The newest events.
+    pub events: watch::Receiver<Tail>,
 }
 
 /// What an operator asks of the owner.

@@ -1,4 +1,4 @@
-//! Routes for operators: `GET /v1/status`, `POST /v1/switchover`, `/v1/drain`, `/v1/adopt`.
+//! Routes for operators: `GET /v1/status` and `/v1/events`, `POST /v1/switchover`, `/v1/drain`, `/v1/adopt`.
 //!
 //! JSON in and out; a refusal is 409, a busy or ended owner 503, both with `{"error": …}`. A switchover answers with one
 //! JSON object per line as things happen, the report last, and goes on when its asker hangs up. On a loopback address
@@ -45,6 +45,7 @@ pub fn routes(owner: AdminHandle, guard: Guard) -> Router {
         .route("/v1/switchover", post(switchover))
         .route("/v1/drain", post(drain))
         .route("/v1/adopt", post(adopt))
+        .route("/v1/events", get(super::events::events))
         .layer(middleware::from_fn_with_state(Arc::new(guard), admit))
         .with_state(owner)
 }
