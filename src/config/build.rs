@@ -10,8 +10,8 @@ use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
-    Admin, AdminGuard, ClientLimits, Config, DrainTimes, Failover, FailoverMode, HoldLimits, Node, ProbeTimes, Secret,
-    Sentinels, ServerTls, UpstreamTls, admin_token, value,
+    Admin, AdminGuard, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node,
+    ProbeTimes, Secret, Sentinels, ServerTls, UpstreamTls, admin_token, value,
 };
 
 /// Longest password that is taken from a file.
@@ -99,6 +99,7 @@ impl Reader<'_> {
         let probe = self.probe();
         let failover = self.failover(&nodes, self_node);
         let sentinels = self.sentinels(failover.mode);
+        let durability = self.durability();
         let limits = ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
             handshake: self.time(&keys::HANDSHAKE_TIMEOUT),
@@ -125,6 +126,7 @@ impl Reader<'_> {
             probe,
             failover,
             sentinels,
+            durability,
             limits,
             channel: channel?,
         };
@@ -249,6 +251,15 @@ impl Reader<'_> {
         let drain = DrainTimes { spread: self.time(&keys::DRAIN_SPREAD), deadline: self.time(&keys::DRAIN_DEADLINE) };
         self.at_most(&keys::DRAIN_SPREAD, drain.spread, &keys::DRAIN_DEADLINE, drain.deadline);
         drain
+    }
+
+    fn durability(&mut self) -> Durability {
+        let second = |key: &'static Key| move |text: &str| value::second_word(key.kind, text);
+        Durability {
+            replicated: self.one(&keys::ACKNOWLEDGE, second(&keys::ACKNOWLEDGE)) == Some(true),
+            patience: self.time(&keys::ACKNOWLEDGE_TIME),
+            strict: self.one(&keys::WITHOUT_REPLICA, second(&keys::WITHOUT_REPLICA)) == Some(true),
+        }
     }
 
     fn probe(&mut self) -> ProbeTimes {

@@ -225,6 +225,17 @@ keys! {
         SENTINEL_PASSWORD_FILE = "sentinel-password-file", File, Nothing("no login"),
             "File with the password of the Sentinels; TLS is spoken with them as with the nodes.";
     }
+    "Durability" {
+        ACKNOWLEDGE = "acknowledge", Either("executed", "replicated"), Value("executed"),
+            "When a write is answered: once the primary has executed it, or once a replica has it as well (`WAIT 1`, shared \
+             by all writes of a batch).";
+        ACKNOWLEDGE_TIME = "acknowledge-time", Time(10, MINUTE), Value("1s"),
+            "With `acknowledge` = `replicated`: how long a replica may take; a replica that is away for longer counts as \
+             missing.";
+        WITHOUT_REPLICA = "without-replica", Either("answer", "refuse"), Value("answer"),
+            "With `acknowledge` = `replicated` and no replica: writes are answered all the same (and counted), or refused \
+             with -NOREPLICAS before they are executed.";
+    }
     "Limits on clients" {
         MAX_CONNECTIONS = "max-connections", Count(1, 1_000_000), Value("10000"), "Client connections at a time.";
         HANDSHAKE_TIMEOUT = "handshake-timeout", Time(100, 5 * MINUTE), Value("10s"),

@@ -63,6 +63,8 @@ pub struct Config {
     pub failover: Failover,
     /// Whom to listen to, with [`FailoverMode::Sentinel`].
     pub sentinels: Sentinels,
+    /// What a write's reply promises.
+    pub durability: Durability,
     /// Limits on what a client may make us do.
     pub limits: ClientLimits,
     /// The pair's reserved pub/sub channel.
@@ -181,6 +183,17 @@ pub struct Sentinels {
     pub name: String,
     /// Their password.
     pub password: Option<Secret>,
+}
+
+/// What a write's reply promises.
+#[derive(Clone, Copy, Debug)]
+pub struct Durability {
+    /// A replica has the write, too.
+    pub replicated: bool,
+    /// How long a replica may take to confirm (default 1 s).
+    pub patience: Duration,
+    /// Without a replica, writes are refused.
+    pub strict: bool,
 }
 
 /// Limits on what a client may make us do.

@@ -190,6 +190,8 @@ families! {
     };
     Worker Counter UNKNOWN_OUTCOMES = "changeover_unknown_outcomes_total",
         "Commands answered `-OUTCOMEUNKNOWN`: sent, may have written, and the reply was lost with the node.";
+    Worker Counter WRITES_ALONE = "changeover_writes_alone_total",
+        "Writes answered although no replica had confirmed them (`acknowledge` = `replicated`, `without-replica` = `answer`).";
     Worker Counter WATCH_FAILED = "changeover_watches_failed_total", "WATCHes ended by a change; EXEC answers null.";
     Worker Counter MESSAGE_GAPS = "changeover_message_gaps_total", "Subscriptions that may have missed messages.";
 

@@ -82,6 +82,7 @@ series! {
         ResentRefused = RESENT_COMMANDS "refused",
         ResentLost = RESENT_COMMANDS "lost",
         UnknownOutcomes = UNKNOWN_OUTCOMES,
+        WritesAlone = WRITES_ALONE,
         WatchFailed = WATCH_FAILED,
         MessageGaps = MESSAGE_GAPS,
         UpstreamConnected = UPSTREAM_CONNECTS "ok",

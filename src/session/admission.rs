@@ -13,6 +13,7 @@ use crate::protocol::{encode, inline};
 
 use super::blocking::Deadline;
 use super::pipeline::Entry;
+use super::receipt::NO_REPLICAS;
 use super::subscription::Confirmations;
 use super::{Home, Kind, Phase, Session, WINDOW};
 
@@ -126,6 +127,10 @@ impl Session {
             self.raw.extend_from_slice(&command);
             return;
         }
+        if self.refuses_write(class, found) {
+            self.pipeline.drop_unfinished();
+            return self.answer_ourselves(class, Bytes::from_static(NO_REPLICAS));
+        }
         if self.keep_off_lane(shape, found) {
             return;
         }
@@ -147,6 +152,8 @@ impl Session {
             return self.answer_ourselves(class, answer);
         }
         let queued = self.transaction.queueing(class);
+        self.close_batch(class, found);
+        let receipt = self.wants_receipt(class, found, queued);
         let scan = class == Class::Scan && !queued;
         if scan {
             self.unmark_cursor();
@@ -160,6 +167,7 @@ impl Session {
             confirmations: Confirmations::of(class, usize::try_from(shape.args).unwrap_or(1).saturating_sub(1))
                 .filter(|_| !queued),
             scan,
+            receipt,
             ..Entry::new(class)
         });
     }
@@ -223,15 +231,17 @@ impl Session {
 
     fn begin_stream(&mut self) {
         let command = self.pipeline.unfinished();
-        let class = match self.framer.name() {
-            Some(name) => classify(command, name, self.framer.second()).map_or(Class::Admin, |found| found.class),
-            None => Class::Admin,
-        };
+        let found = self.framer.name().and_then(|name| classify(command, name, self.framer.second()));
+        let class = found.map_or(Class::Admin, |found| found.class);
+        if self.refuses_write(class, found) {
+            return self.refuse_large(Bytes::from_static(NO_REPLICAS));
+        }
         let bytes = self.pipeline.take_unfinished();
         self.tally.command(Kind::of(Some(class), false));
         self.transaction.streamed();
         let queued = self.transaction.queueing(class);
-        self.pipeline.push(Entry { in_transaction: queued, streamed: true, ..Entry::new(class) });
+        let receipt = self.wants_receipt(class, found, queued);
+        self.pipeline.push(Entry { in_transaction: queued, streamed: true, receipt, ..Entry::new(class) });
         self.stream.begin(bytes);
     }
 }

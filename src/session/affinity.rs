@@ -146,6 +146,7 @@ impl Session {
         if std::mem::take(&mut self.affinity.large) {
             (self.affinity.home, self.affinity.recent) = (Home::Own, true);
         }
+        self.recall_receipts();
         if let Some(shape) = self.affinity.parked.take() {
             (self.affinity.home, self.affinity.recent) = (Home::Own, true);
             self.admit(shape);

@@ -33,6 +33,7 @@ impl Session {
                 }
             }
             self.tally.unknown += unknown;
+            self.lose_receipts();
             if settle_exec(self.pipeline.undelivered_mut()) {
                 self.end_transaction();
             }
@@ -76,7 +77,7 @@ impl Session {
             entry.answer = Some(answer.clone());
             ended |= matches!(entry.class, Class::Transaction(Transaction::Exec));
             hurt |= entry.in_transaction && !ended;
-            count += 1;
+            count += u64::from(entry.silent.is_none());
         }
         if self.large_ahead() {
             self.refuse_large(answer);

@@ -29,6 +29,7 @@ mod greeting;
 mod notice;
 mod pipeline;
 mod preamble;
+mod receipt;
 mod replies;
 mod scan;
 mod stream;
@@ -60,6 +61,7 @@ use transaction::TransactionState;
 pub use affinity::Home;
 pub use greeting::{Greeting, Heard};
 pub use preamble::LaneKey;
+pub use receipt::Receipts;
 pub use scan::Mark;
 pub use tally::{Kind, Tally};
 
@@ -74,6 +76,8 @@ pub struct Settings {
     pub reserved_channel: Vec<u8>,
     /// Sessions may share upstreams.
     pub lanes: bool,
+    /// Writes are answered only with a receipt.
+    pub receipts: Option<Receipts>,
 }
 
 /// Commands of one session that may be unanswered at a time; more wait in the client's socket.
@@ -92,6 +96,10 @@ pub struct Session {
     tail: Option<Tail>,
     assembly: Assembly,
     stream: Stream,
+    /// Writes were taken whose receipt has not been asked for.
+    receipt_due: bool,
+    /// There is no replica that could confirm a write.
+    replica_missing: bool,
     phase: Phase,
     /// Bytes for the upstream that are no entries of the pipeline (only in [`Phase::Raw`]).
     raw: BytesMut,
@@ -144,6 +152,8 @@ impl Session {
             tail: None,
             assembly: Assembly::default(),
             stream: Stream::default(),
+            receipt_due: false,
+            replica_missing: false,
             phase: Phase::Detached,
             raw: BytesMut::new(),
             raw_passing: false,
@@ -179,6 +189,7 @@ impl Session {
     pub fn attach(&mut self) {
         self.upstream_mark = self.mark;
         self.shorten_blocking();
+        self.recall_receipts();
         let mut preamble = self.state.preamble();
         if self.settings.lanes && self.pipeline.waits_for_replicas() && preamble.replies == 0 {
             // WAIT covers what was written before the last command of the same connection.
@@ -262,7 +273,7 @@ impl Session {
     /// The node refused, and has said all it had to say: time to [`Session::detach`].
     pub fn refused(&self) -> Option<Refusal> {
         match self.phase {
-            Phase::Refused(why) if self.pipeline.in_flight() == 0 => Some(why),
+            Phase::Refused(why) if self.pipeline.unanswered() == 0 => Some(why),
             _ => None,
         }
     }

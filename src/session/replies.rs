@@ -11,7 +11,7 @@ use crate::protocol::command::Class;
 use crate::protocol::refusal::{Refusal, refusal};
 
 use super::admission::goes_raw;
-use super::pipeline::Turn;
+use super::pipeline::{Entry, Question, Turn};
 use super::subscription::Subscriptions;
 use super::{Heard, Phase, Session};
 
@@ -100,7 +100,7 @@ impl Session {
             match self.pipeline.expecting() {
                 _ if begun.first() == Some(&b'-') => Mode::Whole,
                 Some((entry, _)) if self.refusing() && entry.may_repeat() => Mode::Dropping,
-                Some((entry, Turn::Next)) if matches!(self.phase, Phase::Open) && !entry.silent => {
+                Some((entry, Turn::Next)) if self.may_pass(entry) => {
                     scan = entry.scan;
                     Mode::Passing
                 }
@@ -116,6 +116,11 @@ impl Session {
         if mode != Mode::Whole {
             self.moved_much();
         }
+    }
+
+    /// The reply of this entry may go to the client in pieces.
+    fn may_pass(&self, entry: &Entry) -> bool {
+        matches!(self.phase, Phase::Open) && entry.silent.is_none() && !entry.receipt
     }
 
     /// A whole reply or push.
@@ -144,6 +149,10 @@ impl Session {
             return self.pipeline.set_aside(Some(Bytes::from_static(TOO_LARGE)));
         }
         match (&self.phase, turn) {
+            (Phase::Refused(_), _) if entry.silent == Some(Question::Receipt) => {
+                self.pipeline.set_aside(None);
+                self.receipt(reply);
+            }
             (Phase::Refused(_), _) => {
                 let aborted = failed && matches!(entry.class, Class::Transaction(_));
                 let again = entry.may_repeat() || aborted;
@@ -151,9 +160,14 @@ impl Session {
                 self.pipeline.set_aside(kept);
             }
             (_, Turn::Replayed) => self.pipeline.set_aside(None),
+            _ if entry.silent == Some(Question::Receipt) => {
+                self.pipeline.set_aside(Some(Bytes::from_static(b"+")));
+                self.receipt(reply);
+            }
             (_, Turn::Early) => self.pipeline.set_aside(Some(Bytes::copy_from_slice(reply))),
-            (_, Turn::Next) if entry.silent => {
-                self.resolved(reply);
+            (_, Turn::Next) if entry.receipt => self.pipeline.set_aside(Some(Bytes::copy_from_slice(reply))),
+            (_, Turn::Next) if let Some(question) = entry.silent => {
+                self.told(question, reply);
                 self.delivered_directly(reply);
             }
             (_, Turn::Next) => {
@@ -184,18 +198,25 @@ impl Session {
     pub(super) fn deliver(&mut self, out: &mut BytesMut) {
         loop {
             while let Some(answer) = self.pipeline.take_front_answer() {
-                if self.pipeline.front().is_some_and(|(entry, _)| entry.silent) {
-                    self.resolved(&answer);
-                } else {
-                    out.extend_from_slice(&answer);
+                match self.pipeline.front().and_then(|(entry, _)| entry.silent) {
+                    Some(question) => self.told(question, &answer),
+                    None => out.extend_from_slice(&answer),
                 }
                 self.let_go(&answer);
             }
             if self.leaving_lane() && self.pipeline.in_flight() == 0 {
                 self.unpark();
             } else if self.pipeline.undelivered() > 0 || !self.take_tail() {
-                return;
+                break;
             }
+        }
+        self.ask_due_receipt();
+    }
+
+    /// What we asked for ourselves was answered.
+    fn told(&mut self, question: Question, reply: &[u8]) {
+        if question == Question::Tail {
+            self.resolved(reply);
         }
     }
 

@@ -9,6 +9,7 @@ mod admin;
 mod auth;
 mod changes;
 mod differential;
+mod durable;
 mod failover;
 mod hostile;
 mod libraries;

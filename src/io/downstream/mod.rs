@@ -55,7 +55,8 @@ const KEEP: usize = 16 * 1024;
 pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: std::net::TcpStream) {
     worker.stats.add(Counter::ConnectionsAccepted, 1);
     let seat = worker.sit(clock::now());
-    let reason = match handshake::accept(&worker, &tls, socket).await {
+    // Boxed, so that what only the handshake needs is given back after it.
+    let reason = match Box::pin(handshake::accept(&worker, &tls, socket)).await {
         Some(client) => {
             let conversation = Conversation::new(Rc::clone(&worker), Rc::clone(&seat), client);
             let reason = std::future::poll_fn(|cx| conversation.borrow_mut().poll(cx)).await;

@@ -160,9 +160,11 @@ impl Conversation {
         let worker = Rc::clone(&self.worker);
         let orders = worker.orders();
         self.session.follow(orders.mark);
+        self.session.handle_replica(orders.replica);
         match &mut self.up {
             Up::Ready(up) if up.epoch <= orders.given_up => {
                 drop(orders);
+                up.stream.forsake();
                 if self.session.in_flight() > 0 || self.session.is_raw() || !self.rescue() {
                     self.drop_upstream();
                 }

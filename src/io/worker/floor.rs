@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::metrics::worker::{Counter, Gauge, WorkerStats};
 use crate::protocol::request;
-use crate::session::Settings;
+use crate::session::{Receipts, Settings};
 
 use super::marker::Markers;
 use super::{Limits, Pool, Target, Worker};
@@ -113,6 +113,10 @@ fn settings(config: &Config) -> Settings {
         resend_bytes: config.limits.resend_bytes,
         reserved_channel: config.channel.clone().into_bytes(),
         lanes: config.lanes,
+        receipts: config.durability.replicated.then(|| {
+            let patience = config.durability.patience.as_millis();
+            Receipts::new(u64::try_from(patience).unwrap_or(u64::MAX), config.durability.strict)
+        }),
     }
 }
 
