@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::io::admin_events::Tail;
+use crate::io::admin_examination::Look;
 
 /// How many lines of progress a switchover may be ahead of its reader; the owner uses `try_send` and drops what does
 /// not fit, except the report, so that a slow reader can never slow a switchover.
@@ -26,6 +27,8 @@ pub struct AdminHandle {
     pub status: watch::Receiver<Arc<Status>>,
     /// The newest events.
     pub events: watch::Receiver<Tail>,
+    /// To the one who looks at the nodes.
+    pub looks: mpsc::Sender<Look>,
 }
 
 /// What an operator asks of the owner.

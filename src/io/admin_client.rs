@@ -24,6 +24,7 @@ use crate::io::admin::{
 };
 use crate::io::admin_access::Access;
 use crate::io::admin_events::AdminEvent;
+use crate::io::admin_examination::Examination;
 
 /// For connecting, and for the head and the body of an answer.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -77,6 +78,12 @@ impl AdminClient {
     /// What the process knows.
     pub async fn status(&self) -> Result<Status, AskError> {
         let request = Request::get("/v1/status");
+        self.json(self.send(request, Bytes::new()).await?).await
+    }
+
+    /// Looks at the nodes and the certificates; `quick`: only at what the nodes' INFO says.
+    pub async fn examine(&self, quick: bool) -> Result<Examination, AskError> {
+        let request = Request::get(format!("/v1/examination?quick={quick}"));
         self.json(self.send(request, Bytes::new()).await?).await
     }
 

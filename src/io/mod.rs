@@ -6,6 +6,7 @@ pub mod admin;
 pub mod admin_access;
 pub mod admin_client;
 pub mod admin_events;
+pub mod admin_examination;
 pub mod client;
 pub mod clock;
 mod downstream;

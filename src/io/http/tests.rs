@@ -34,7 +34,12 @@ async fn admin() -> Served {
     task.spawn(serve(
         listener,
         admin_routes(
-            AdminHandle { requests: sender, status: snapshot, events: watch::channel(Default::default()).1 },
+            AdminHandle {
+                requests: sender,
+                status: snapshot,
+                events: watch::channel(Default::default()).1,
+                looks: mpsc::channel(1).0,
+            },
             Guard::Local,
         ),
         stop.clone(),
@@ -171,7 +176,12 @@ async fn raw(request: &str) -> String {
     let at = listener.local_addr().unwrap();
     let mut task = JoinSet::new();
     let routes = admin_routes(
-        AdminHandle { requests: sender, status: snapshot, events: watch::channel(Default::default()).1 },
+        AdminHandle {
+            requests: sender,
+            status: snapshot,
+            events: watch::channel(Default::default()).1,
+            looks: mpsc::channel(1).0,
+        },
         Guard::Local,
     );
     task.spawn(serve(listener, routes, CancellationToken::new()));
