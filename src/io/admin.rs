@@ -217,6 +217,9 @@ pub struct Status {
     pub hold: Option<HoldStatus>,
     /// Client connections.
     pub connections: ConnectionsStatus,
+    /// What clients of this process have felt since it began.
+    #[serde(default)]
+    pub felt: FeltStatus,
     /// Other processes of the pair that were heard on its channel.
     pub peers: Vec<PeerStatus>,
     /// The newest changes, newest first (at most [`Status::CHANGES`]).
@@ -360,6 +363,19 @@ pub struct ConnectionsStatus {
     pub accepted: u64,
     /// Commands answered since the process began.
     pub commands: u64,
+}
+
+/// What clients have felt since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeltStatus {
+    /// Times that a session with something to send was held.
+    pub waits: u64,
+    /// Error replies that this process gave by itself.
+    pub errors: u64,
+    /// Connections that this process closed or cut in a drain.
+    pub closed_by_us: u64,
+    /// Connections that clients closed.
+    pub closed_by_clients: u64,
 }
 
 /// Another process of the pair.
