@@ -19,6 +19,7 @@ pub mod nudge;
 pub mod orders;
 pub mod probe;
 pub mod pubsub;
+mod register;
 pub mod sentinel;
 pub mod state_file;
 pub mod tls;

@@ -12,6 +12,7 @@ mod differential;
 mod durable;
 mod failover;
 mod hostile;
+mod ids;
 mod libraries;
 mod lifecycle;
 mod memory;
