@@ -286,7 +286,9 @@ impl Pipeline {
     pub(super) fn deliver_front(&mut self, keep: bool, wipe: bool) {
         let Some(entry) = self.entries.get(self.delivered) else { return };
         let (start, end) = (self.delivered_end, self.delivered_end + entry.len);
-        if wipe && let Some(secret) = self.bytes.get_mut(start..end) {
+        if wipe
+            && !keep
+            && let Some(secret) = self.bytes.get_mut(start..end) {
             secret.fill(0);
         }
         if keep && start == end {
@@ -299,12 +301,26 @@ impl Pipeline {
         self.delivered += 1;
         self.delivered_end = end;
         if !keep {
-            self.release_delivered();
+            self.release();
         }
     }
 
-    /// Drops what was kept for a transaction.
+    /// Drops what was kept for a transaction; what may hold a secret is wiped.
     pub(super) fn release_delivered(&mut self) {
+        let mut at = 0;
+        for entry in self.entries.range(..self.delivered) {
+            let end = at + entry.len;
+            if matches!(entry.class, Class::Connection(_))
+                && let Some(secret) = self.bytes.get_mut(at..end)
+            {
+                secret.fill(0);
+            }
+            at = end;
+        }
+        self.release();
+    }
+
+    fn release(&mut self) {
         let (count, bytes) = (std::mem::take(&mut self.delivered), std::mem::take(&mut self.delivered_end));
         self.entries.drain(..count);
         self.bytes.advance(bytes);

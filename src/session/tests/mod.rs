@@ -467,3 +467,11 @@ fn an_ordered_hold_finishes_what_was_begun_and_nothing_more() {
     assert!(story.session.to_send(true).is_empty());
     assert_eq!(story.session.in_flight(), 1);
 }
+
+#[test]
+fn what_names_the_connection_inside_a_transaction_is_replayed_as_it_was_said() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nSELECT 2\r\nSET a 1\r\n").upstream_gets("MULTI|SELECT 2|SET a 1|");
+    story.upstream("+OK\r\n+QUEUED\r\n+QUEUED\r\n").client_gets("+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+    story.another_upstream().upstream_gets("MULTI|SELECT 2|SET a 1|");
+}
