@@ -28,6 +28,7 @@ mod cutover;
 mod greeting;
 mod notice;
 mod pipeline;
+mod plain;
 mod preamble;
 mod replies;
 mod scan;

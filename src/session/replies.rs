@@ -44,6 +44,11 @@ impl Assembly {
         self.mode == Mode::Passing
     }
 
+    /// Nothing of a reply has been heard yet.
+    pub(super) fn idle(&self) -> bool {
+        self.mode == Mode::Whole && self.partial.is_empty()
+    }
+
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
