@@ -5,11 +5,12 @@ CARGO ?= cargo
 VENV := target/venv
 PYTHON := $(VENV)/bin/python3
 
-.PHONY: help deps build demo test bench peers goals check fmt clean
+.PHONY: help deps build demo test bench peers goals test-lanes-off check fmt clean
 
 help:
 	@echo 'make demo    two real Redis servers, two proxies, 200 TLS clients, 43 changes of primary: what did clients notice?'
 	@echo 'make test    unit, transcripts, simulation, integration with real servers and client libraries'
+	@echo 'make test-lanes-off   the integration tests once more, with an upstream for every client'
 	@echo 'make check   formatting and lints'
 	@echo 'make bench   micro benchmarks of the framer and the session'
 	@echo 'make peers   measures against HAProxy, nginx, hitch, stunnel, twemproxy, Envoy: whichever are installed (an hour)'
@@ -30,6 +31,9 @@ demo: build
 
 test: deps $(VENV)/ready
 	CHANGEOVER_TEST_PYTHON=$(CURDIR)/$(PYTHON) $(CARGO) test --locked
+
+test-lanes-off: deps $(VENV)/ready
+	CHANGEOVER_TEST_LANES=off CHANGEOVER_TEST_PYTHON=$(CURDIR)/$(PYTHON) $(CARGO) test --locked --test it
 
 bench: deps
 	$(CARGO) bench --locked

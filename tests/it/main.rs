@@ -10,6 +10,7 @@ mod changes;
 mod differential;
 mod failover;
 mod hostile;
+mod lanes;
 mod libraries;
 mod lifecycle;
 mod memory;
