@@ -36,6 +36,7 @@ impl Bed {
             resend_bytes: 1 << 20,
             reserved_channel: b"__changeover__".to_vec(),
             lanes: true,
+            receipts: None,
         };
         let mut session = Session::new(Rc::new(settings));
         session.board();

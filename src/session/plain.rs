@@ -1,7 +1,7 @@
 //! The quick way: runs of ordinary commands and of ordinary replies, without a closer look at each.
 //!
 //! A command is *plain* when nothing but its length and its class can ever matter: it is known to read or to write, does
-//! not block, is small, lies whole in what was read, and no transaction is under way. As long as plain commands are the
+//! not block, is small, lies whole in what was read, no transaction is under way, and its reply needs no receipt. As long as plain commands are the
 //! oldest without a reply, whole replies that are no errors go to the client as they are, many at a time.
 //!
 //! It decides nothing that `admission.rs` and `replies.rs` would decide otherwise: whatever is not plain takes that way,
@@ -20,6 +20,9 @@ impl Session {
         if self.raw_passing || self.stream.arriving() || matches!(self.phase, Phase::Raw) || self.transaction.open() {
             return None;
         }
+        if self.settings.receipts.is_some() {
+            return None;
+        }
         let whole = self.framer.whole(input).filter(|whole| whole.len as u64 <= LARGE)?;
         let found = lookup(whole.name.of(input)?).filter(|found| found.blocks.is_none() && found.subs.is_empty())?;
         let kind = match found.class {
@@ -29,6 +32,7 @@ impl Session {
         };
         self.pipeline.push_plain(input.get(..whole.len)?, found.class).then(|| {
             self.tally.command(kind);
+            self.doomed = false;
             whole.len
         })
     }

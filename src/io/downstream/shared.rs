@@ -107,7 +107,8 @@ impl Conversation {
         let mark = up.lane.begin(bytes);
         let count = bytes.len();
         let commands = self.session.sent(count);
-        up.lane.owe(mark, commands, &me, self.ticket);
+        let wrote = self.session.take_written();
+        up.lane.owe(mark, commands, wrote, &me, self.ticket);
         true
     }
 
@@ -142,6 +143,14 @@ impl Conversation {
         }
     }
 
+    /// The lane has the receipt for what was written under this ticket.
+    pub(in crate::io) fn hear_receipt(&mut self, ticket: u32, receipt: &[u8]) {
+        if ticket == self.ticket {
+            self.session.handle_receipt(receipt, &mut self.out);
+            self.rouse();
+        }
+    }
+
     /// It has been handed something, and takes its turn.
     pub(in crate::io) fn rouse(&self) {
         self.seat.wake();
@@ -163,7 +172,8 @@ impl crate::io::worker::Worker {
             return Some(lane);
         }
         let target = self.pool.target(node)?.clone();
-        let lane = Lane::new(key.clone(), node, epoch);
+        let receipt = self.settings.receipts.as_ref().map(|receipts| receipts.question.clone());
+        let lane = Lane::new(key.clone(), node, epoch, receipt);
         self.keep_lane(&lane);
         tokio::task::spawn_local(lane::run(Rc::clone(self), Rc::clone(&lane), target));
         Some(lane)

@@ -18,11 +18,12 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::metrics::worker::{Counter, Gauge, WorkerStats};
 use crate::protocol::request;
-use crate::session::Settings;
+use crate::session::{Receipts, Settings};
 
 use super::marker::Markers;
 use super::{Limits, Pool, Target, Worker};
 use crate::io::orders::{News, Orders};
+use crate::io::register::Register;
 use crate::io::tls::ServerSide;
 
 /// Sockets on their way to one worker.
@@ -87,6 +88,7 @@ pub fn start(
     let doors = channels.iter().map(|((door, _), stats)| (door.clone(), Arc::clone(stats))).collect();
     let limit = u64::try_from(config.limits.connections).unwrap_or(u64::MAX);
     let mut entrance = Some(Entrance { listener, doors, limit });
+    let register = Arc::new(Register::default());
     let mut threads = Vec::new();
     for (index, ((_, sockets), stats)) in channels.into_iter().enumerate() {
         let seed = Seed {
@@ -98,6 +100,7 @@ pub fn start(
             orders: orders.clone(),
             news: news.clone(),
             stats,
+            register: Arc::clone(&register),
             markers: format!(
                 "{}:{:x}-{}-{index}:",
                 config.channel,
@@ -120,6 +123,10 @@ fn settings(config: &Config) -> Settings {
         resend_bytes: config.limits.resend_bytes,
         reserved_channel: config.channel.clone().into_bytes(),
         lanes: config.lanes,
+        receipts: config.durability.replicated.then(|| {
+            let patience = config.durability.patience.as_millis();
+            Receipts::new(u64::try_from(patience).unwrap_or(u64::MAX), config.durability.strict)
+        }),
     }
 }
 
@@ -144,6 +151,7 @@ struct Seed {
     orders: watch::Receiver<Orders>,
     news: mpsc::Sender<News>,
     stats: Arc<WorkerStats>,
+    register: Arc<Register>,
     /// What this worker's marker channels begin with.
     markers: Vec<u8>,
     /// The first worker has it.
@@ -189,6 +197,7 @@ impl Seed {
             tally: Cell::new((0, 0)),
             lanes: RefCell::default(),
             markers,
+            register: self.register,
             stats: self.stats,
         });
         worker.take_orders(orders, crate::io::clock::now());
