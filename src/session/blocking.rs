@@ -68,7 +68,7 @@ impl Session {
                 // A connection of the session's own is called as the client says.
                 return Some(BytesMut::from(&own[..]));
             }
-            let deadline = entry.deadline.filter(|_| entry.answer.is_none())?;
+            let deadline = entry.deadline.as_ref().filter(|_| entry.answer.is_none())?;
             deadline.shortened(command, now)
         });
     }

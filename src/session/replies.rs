@@ -13,13 +13,23 @@ use crate::protocol::refusal::{Refusal, refusal};
 use super::admission::goes_raw;
 use super::identity::{LIST_MOST, Telling, killed};
 use super::naming::Naming;
-use super::pipeline::{Entry, Question, Turn};
+use super::pipeline::{Entry, Ours, Turn};
 use super::subscription::Subscriptions;
-use super::{Heard, Phase, Session};
+use super::{Heard, Home, Phase, Session};
 
 /// A reply is delivered in pieces only when it is larger than this: until then the loss of its upstream leaves the
 /// client with nothing half said.
 const WHOLE: usize = 64 * 1024;
+
+/// A string of more bytes is not passed on from a lane, if it can be avoided.
+const HUGE: u64 = 1024 * 1024;
+
+/// The bytes that a reply, if it is one string, announces.
+fn announced(begun: &[u8]) -> Option<u64> {
+    let digits = begun.strip_prefix(b"$").or_else(|| begun.strip_prefix(b"="))?;
+    let end = memchr::memchr(b'\r', digits.get(..digits.len().min(20))?)?;
+    std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()
+}
 
 /// The reply or push that is arriving.
 #[derive(Default)]
@@ -38,12 +48,19 @@ enum Mode {
     Passing,
     /// Nobody will see it.
     Dropping,
+    /// Nobody will see it here: it is asked for again, on an upstream of the session's own.
+    Again,
 }
 
 impl Assembly {
     /// The client has seen the beginning of a reply, and not its end.
     pub(super) fn half_delivered(&self) -> bool {
         self.mode == Mode::Passing
+    }
+
+    /// Nothing of a reply has been heard yet.
+    pub(super) fn idle(&self) -> bool {
+        self.mode == Mode::Whole && self.partial.is_empty()
     }
 
     pub(super) fn reset(&mut self) {
@@ -81,6 +98,7 @@ impl Session {
                 match mode {
                     _ if aside => {}
                     Mode::Passing => self.delivered_directly(b"$"),
+                    Mode::Again => self.pipeline.retract(1),
                     _ => self.pipeline.set_aside(None),
                 }
             }
@@ -103,6 +121,7 @@ impl Session {
                 _ if begun.first() == Some(&b'-') => Mode::Whole,
                 Some((entry, _)) if entry.telling.is_some() && begun.len() < LIST_MOST => Mode::Whole,
                 Some((entry, _)) if self.refusing() && entry.may_repeat() => Mode::Dropping,
+                Some((entry, Turn::Next)) if self.too_large_for_a_lane(entry, &begun) => Mode::Again,
                 Some((entry, Turn::Next)) if self.may_pass(entry) => {
                     scan = entry.scan;
                     Mode::Passing
@@ -114,11 +133,19 @@ impl Session {
         match mode {
             Mode::Whole => self.assembly.partial = begun,
             Mode::Passing => self.pass(&begun, scan, out),
-            Mode::Dropping => {}
+            Mode::Dropping | Mode::Again => {}
         }
         if mode != Mode::Whole {
             self.moved_much();
         }
+    }
+
+    /// A client that reads more slowly than the node answers would keep the lane's other sessions waiting, or the rest of
+    /// this reply in memory. A read that nothing stands behind can as well be asked again elsewhere.
+    fn too_large_for_a_lane(&self, entry: &Entry, begun: &[u8]) -> bool {
+        let alone = self.pipeline.unanswered() == 1 && self.pipeline.waiting() == 0;
+        let lane = self.home() == Home::Lane && alone && self.may_pass(entry) && entry.may_repeat();
+        lane && announced(begun).is_some_and(|bytes| bytes > HUGE)
     }
 
     /// The reply of this entry may go to the client in pieces.
@@ -170,7 +197,7 @@ impl Session {
             return self.pipeline.set_aside(Some(Bytes::from_static(TOO_LARGE)));
         }
         match (&self.phase, turn) {
-            (Phase::Refused(_), _) if entry.silent == Some(Question::Receipt) => {
+            (Phase::Refused(_), _) if entry.silent == Some(Ours::Receipt) => {
                 self.pipeline.set_aside(None);
                 self.receipt(reply);
             }
@@ -181,14 +208,14 @@ impl Session {
                 self.pipeline.set_aside(kept);
             }
             (_, Turn::Replayed) => self.pipeline.set_aside(None),
-            _ if entry.silent == Some(Question::Receipt) => {
+            _ if entry.silent == Some(Ours::Receipt) => {
                 self.pipeline.set_aside(Some(Bytes::from_static(b"+")));
                 self.receipt(reply);
             }
             (_, Turn::Early) => self.pipeline.set_aside(Some(Bytes::copy_from_slice(reply))),
             (_, Turn::Next) if entry.receipt => self.pipeline.set_aside(Some(Bytes::copy_from_slice(reply))),
             (_, Turn::Next) if let Some(question) = entry.silent => {
-                self.told(question, reply);
+                self.answered_to_us(question, reply);
                 self.delivered_directly(reply);
             }
             (_, Turn::Next) => {
@@ -220,7 +247,7 @@ impl Session {
         loop {
             while let Some(answer) = self.pipeline.take_front_answer() {
                 match self.pipeline.front().and_then(|(entry, _)| entry.silent) {
-                    Some(question) => self.told(question, &answer),
+                    Some(question) => self.answered_to_us(question, &answer),
                     None => out.extend_from_slice(&answer),
                 }
                 self.let_go(&answer);
@@ -235,8 +262,8 @@ impl Session {
     }
 
     /// What we asked for ourselves was answered.
-    fn told(&mut self, question: Question, reply: &[u8]) {
-        if question == Question::Tail {
+    fn answered_to_us(&mut self, question: Ours, reply: &[u8]) {
+        if question == Ours::Tail {
             self.resolved(reply);
         }
     }

@@ -160,3 +160,20 @@ fn a_deleted_user_is_let_go_wherever_its_connections_are() {
     pair.wait_primary_b();
     assert_eq!(reader.cmd("GET k"), "1".into());
 }
+
+#[test]
+fn a_database_chosen_before_a_login_that_may_not_choose_one_is_kept() {
+    for lanes in ["on", "off"] {
+        let pair = Pair::start();
+        pair.a.cmd("ACL SETUSER few on >p ~* +set +get +multi +exec");
+        let proxy = Proxy::with(&pair, "a", Options::default().arg("--lanes", lanes));
+        let mut client = proxy.client();
+        assert_eq!([client.cmd("SELECT 9"), client.cmd("SET k nine"), client.cmd("AUTH few p")], [ok(), ok(), ok()]);
+        assert!(client.cmd("SELECT 8").is_error("NOPERM"));
+        assert_eq!(client.cmd("GET k"), Value::from("nine"));
+        assert_eq!(client.cmd("MULTI"), ok());
+        client.cmd("SET k again");
+        assert_eq!(client.cmd("EXEC"), Value::Array(vec![ok()]));
+        assert_eq!(client.cmd("GET k"), Value::from("again"));
+    }
+}

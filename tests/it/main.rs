@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod admin;
 mod auth;
 mod changes;
 mod differential;
@@ -12,6 +13,7 @@ mod durable;
 mod failover;
 mod hostile;
 mod ids;
+mod lanes;
 mod libraries;
 mod lifecycle;
 mod memory;

@@ -164,6 +164,7 @@ impl Conversation {
         match &mut self.up {
             Up::Ready(up) if up.epoch <= orders.given_up => {
                 drop(orders);
+                up.stream.forsake();
                 if self.session.in_flight() > 0 || self.session.is_raw() || !self.rescue() {
                     self.drop_upstream();
                 }
@@ -315,6 +316,13 @@ impl Conversation {
             if self.session.is_raw() {
                 self.out.extend_from_slice(bytes);
                 return true;
+            }
+            let (count, used) = up.framer.run(bytes, self.session.plain_ahead(usize::MAX));
+            if count > 0 {
+                let (replies, rest) = bytes.split_at(used.min(bytes.len()));
+                self.session.handle_plain_replies(replies, count, &mut self.out);
+                bytes = rest;
+                continue;
             }
             let Ok((used, end)) = up.framer.scan(bytes) else { return false };
             let (piece, rest) = bytes.split_at(used.min(bytes.len()));
