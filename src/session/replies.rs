@@ -161,14 +161,14 @@ impl Session {
         if matches!(self.phase, Phase::Greeting(_)) {
             return self.greeted(reply);
         }
-        match self.told(reply) {
+        match self.retold(reply) {
             Some(reply) => self.settle(&reply, out),
             None => self.settle(reply, out),
         }
     }
 
     /// A whole reply that is to be told in other words.
-    fn told(&mut self, reply: &[u8]) -> Option<BytesMut> {
+    fn retold(&mut self, reply: &[u8]) -> Option<BytesMut> {
         let (entry, turn) = self.pipeline.expecting()?;
         let telling = entry.telling.filter(|_| turn != Turn::Replayed && reply.first() != Some(&b'-'))?;
         if telling == Telling::Killed {

@@ -25,3 +25,4 @@ mod steady;
 mod support;
 mod switchover;
 mod unplanned;
+mod vocabulary;

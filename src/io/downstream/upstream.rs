@@ -382,7 +382,10 @@ impl Conversation {
         let rest = self.rest_at.filter(|_| matches!(self.up, Up::Ready(_)));
         let waits = matches!(self.up, Up::None) && self.session.wants_upstream() && self.may_begin();
         let retry = if waits { self.retry.due(self.worker.orders().epoch) } else { None };
-        [leave, farewell, retry, rest, self.hold_deadline(), self.ids_deadline()].into_iter().flatten().min()
+        [leave, farewell, retry, rest, self.hold_deadline(), self.ids_deadline(), self.words_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Sleeps until the next time-out; wakes itself when it has passed.

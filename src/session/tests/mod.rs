@@ -4,6 +4,7 @@ mod identity;
 mod quick;
 mod receipts;
 mod subscribers;
+mod words;
 
 use super::*;
 use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
