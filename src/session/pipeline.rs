@@ -29,7 +29,7 @@ pub(super) struct Entry {
     pub len: usize,
     /// What the command table says of it.
     pub class: Class,
-    /// It can block (BLPOP …): what is in flight behind it says nothing about the server being busy.
+    /// It can block (BLPOP …), and so does not say that the server is busy. (What is queued in a transaction cannot.)
     pub blocks: bool,
     /// It was sent inside MULTI: it is queued, not run; sending it again does no harm.
     pub in_transaction: bool,
@@ -89,6 +89,8 @@ pub(super) struct Pipeline {
     framed: usize,
     /// Waiting entries that carry an answer: the bytes to send are not one piece then.
     holes: usize,
+    /// Entries that can block.
+    blocking: usize,
 }
 
 impl Pipeline {
@@ -149,6 +151,7 @@ impl Pipeline {
         entry.len = self.bytes.len() - self.framed;
         self.framed = self.bytes.len();
         self.holes += usize::from(entry.answer.is_some());
+        self.blocking += usize::from(entry.blocks);
         self.entries.push_back(entry);
         self.settle();
     }
@@ -157,8 +160,19 @@ impl Pipeline {
 
     /// The next bytes for the upstream; empty when there are none.
     pub(super) fn to_send(&self) -> &[u8] {
-        let end = if self.holes == 0 { self.framed } else { self.run_end() };
+        let end = match (self.holes, self.blocking) {
+            (0, 0) => self.framed,
+            _ if self.behind_blocking() => self.cursor,
+            _ => self.run_end(),
+        };
         self.bytes.get(self.cursor..end).unwrap_or_default()
+    }
+
+    /// What was sent last can block, and is not answered. Nothing is sent behind it: the server would not run it before,
+    /// and whatever becomes of the blocked command, what was not sent has not run.
+    pub(super) fn behind_blocking(&self) -> bool {
+        let last = self.sent.checked_sub(1).filter(|last| *last >= self.answered);
+        last.and_then(|last| self.entries.get(last)).is_some_and(|entry| entry.blocks && entry.answer.is_none())
     }
 
     /// The rest of a command that was begun; empty when none was.
@@ -171,8 +185,14 @@ impl Pipeline {
     }
 
     fn run_end(&self) -> usize {
-        let waiting = self.entries.iter().skip(self.sent);
-        self.sent_end + waiting.take_while(|entry| entry.answer.is_none()).map(|entry| entry.len).sum::<usize>()
+        let mut end = self.sent_end;
+        for entry in self.entries.iter().skip(self.sent).take_while(|entry| entry.answer.is_none()) {
+            end += entry.len;
+            if entry.blocks {
+                break;
+            }
+        }
+        end
     }
 
     /// The upstream took `count` of [`Pipeline::to_send`]; says how many commands that completed.
@@ -291,6 +311,7 @@ impl Pipeline {
         }
         if keep && start == end {
             // Nothing of it could be sent again; a replay must not wait for its reply.
+            self.blocking -= usize::from(entry.blocks);
             self.entries.remove(self.delivered);
             self.answered -= 1;
             self.sent -= 1;
@@ -306,7 +327,7 @@ impl Pipeline {
     /// Drops what was kept for a transaction.
     pub(super) fn release_delivered(&mut self) {
         let (count, bytes) = (std::mem::take(&mut self.delivered), std::mem::take(&mut self.delivered_end));
-        self.entries.drain(..count);
+        self.blocking -= self.entries.drain(..count).filter(|entry| entry.blocks).count();
         self.bytes.advance(bytes);
         self.answered = self.answered.saturating_sub(count);
         self.sent = self.sent.saturating_sub(count);
