@@ -7,8 +7,10 @@
 /// What kind of "not executed".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A write on a replica, or WAIT.
+    /// A write on a replica.
     ReadOnly,
+    /// WAIT or WAITAOF on a replica.
+    Wait,
     /// The node is loading its data.
     Loading,
     /// A replica that may not serve stale data has no link.
@@ -87,7 +89,7 @@ fn wait(text: &[u8]) -> Option<Refusal> {
     let rest = text.strip_prefix(b"ERR WAIT")?;
     let rest = rest.strip_prefix(b"AOF").unwrap_or(rest).strip_prefix(b" cannot be used with ")?;
     let known = rest.starts_with(b"replica instances.") || rest.starts_with(b"slave instances.");
-    known.then_some(Refusal::ReadOnly)
+    known.then_some(Refusal::Wait)
 }
 
 #[cfg(test)]
@@ -128,9 +130,9 @@ mod tests {
                 "-ERR Transaction contains write commands but instance is now a read-only slave. EXEC aborted.",
                 ExecAborted,
             ),
-            ("-ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 ...", ReadOnly),
-            ("-ERR WAIT cannot be used with slave instances. Please also note that since Redis 4.0 ...", ReadOnly),
-            ("-ERR WAITAOF cannot be used with replica instances. Please also note that writes to ...", ReadOnly),
+            ("-ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 ...", Wait),
+            ("-ERR WAIT cannot be used with slave instances. Please also note that since Redis 4.0 ...", Wait),
+            ("-ERR WAITAOF cannot be used with replica instances. Please also note that writes to ...", Wait),
         ];
         for (line, expected) in table {
             assert_eq!(refusal(line.as_bytes()), Some(expected), "{line}");

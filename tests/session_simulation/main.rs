@@ -93,6 +93,7 @@ impl World {
             resend_bytes: BUDGET,
             reserved_channel: RESERVED.to_vec(),
             lanes,
+            receipts: None,
         });
         let count = 2 + random.below(4);
         let clients = (0..count)

@@ -140,7 +140,7 @@ impl Conversation {
             } else if let Some(since) = leaving {
                 let late = since + self.farewell() <= self.now;
                 // A subscriber listens on until it has gone over, even while a hold keeps it from that.
-                let listens = self.session.subscribed() && self.session.in_flight() == 0;
+                let listens = self.subscribed_only();
                 let stays = self.session.is_raw() || listens && !late;
                 if (late || self.session.in_flight() == 0) && !stays {
                     if !(listens && self.rescue()) {
@@ -162,9 +162,11 @@ impl Conversation {
         let worker = Rc::clone(&self.worker);
         let orders = worker.orders();
         self.session.follow(orders.mark);
+        self.session.handle_replica(orders.replica);
         match &mut self.up {
             Up::Ready(up) if up.epoch <= orders.given_up => {
                 drop(orders);
+                up.stream.forsake();
                 if self.session.in_flight() > 0 || self.session.is_raw() || !self.rescue() {
                     self.drop_upstream();
                 }
@@ -240,6 +242,10 @@ impl Conversation {
 
     /// The connection ended by itself.
     pub(super) fn lose_upstream(&mut self) {
+        if self.was_killed() {
+            self.ending = Some(Counter::ClosedKilled);
+            return;
+        }
         let place = match &self.up {
             Up::Ready(up) => {
                 self.worker.stats.add(Counter::UpstreamLost, 1);
@@ -371,7 +377,7 @@ impl Conversation {
         let rest = self.rest_at.filter(|_| matches!(self.up, Up::Ready(_)));
         let waits = matches!(self.up, Up::None) && self.session.wants_upstream() && self.may_begin();
         let retry = if waits { self.retry.due(self.worker.orders().epoch) } else { None };
-        [leave, farewell, retry, rest, self.hold_deadline()].into_iter().flatten().min()
+        [leave, farewell, retry, rest, self.hold_deadline(), self.ids_deadline()].into_iter().flatten().min()
     }
 
     /// Sleeps until the next time-out; wakes itself when it has passed.

@@ -1,5 +1,7 @@
 //! A session told byte by byte what happens to it; stories a client would tell.
 
+mod identity;
+mod receipts;
 mod subscribers;
 
 use super::*;
@@ -24,6 +26,7 @@ impl Story {
             resend_bytes: 4096,
             reserved_channel: b"__changeover__".to_vec(),
             lanes: false,
+            receipts: None,
         };
         let framer = ReplyFramer::new(ReplyLimits::default());
         Self { session: Session::new(Rc::new(settings)), framer, out: BytesMut::new() }
@@ -263,6 +266,21 @@ fn a_write_refused_while_queueing_takes_its_transaction_along() {
 }
 
 #[test]
+fn a_transaction_that_only_reads_is_asked_again_like_any_read() {
+    let mut story = Story::attached();
+    story.client("SET a 1\r\nMULTI\r\nGET a\r\nEXEC\r\n").upstream_gets("SET a 1|MULTI|GET a|EXEC|");
+    story.upstream(READONLY).upstream("+OK\r\n+QUEUED\r\n*1\r\n$1\r\n0\r\n").client_gets("");
+    story.another_upstream().upstream_gets("SET a 1|MULTI|GET a|EXEC|");
+    story.upstream("+OK\r\n+OK\r\n").client_gets("+OK\r\n+OK\r\n");
+    story.another_upstream().upstream_gets("MULTI|GET a|EXEC|").upstream("+OK\r\n+QUEUED\r\n*1\r\n$1\r\n1\r\n");
+    story.client_gets("+QUEUED\r\n*1\r\n$1\r\n1\r\n");
+    assert!(story.session.quiet() && story.session.take_tally().unknown == 0);
+    // The next one writes.
+    story.client("MULTI\r\nGET a\r\nDEL a\r\nEXEC\r\n").upstream_gets("MULTI|GET a|DEL a|EXEC|").another_upstream();
+    assert_eq!(story.session.take_tally().unknown, 1);
+}
+
+#[test]
 fn a_transaction_that_lost_a_command_to_a_limit_never_runs_in_part() {
     let mut story = Story::attached();
     story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|").upstream("+OK\r\n+QUEUED\r\n");
@@ -298,9 +316,9 @@ fn a_transaction_that_ran_although_an_earlier_command_was_refused_leaves_nothing
 #[test]
 fn what_follows_an_exec_of_unknown_outcome_is_no_part_of_it_even_under_watch() {
     let mut story = Story::attached();
-    story.client("WATCH a\r\nMULTI\r\n").upstream_gets("WATCH a|MULTI|").upstream("+OK\r\n+OK\r\n");
-    story.client_gets("+OK\r\n+OK\r\n").client("EXEC\r\nGET b\r\n").upstream_gets("EXEC|GET b|");
-    story.another_upstream().upstream_gets("GET b|").upstream("$1\r\n1\r\n");
+    story.client("WATCH a\r\nMULTI\r\nINCR n\r\n").upstream_gets("WATCH a|MULTI|INCR n|");
+    story.upstream("+OK\r\n+OK\r\n+QUEUED\r\n").client_gets("+OK\r\n+OK\r\n+QUEUED\r\n").client("EXEC\r\nGET b\r\n");
+    story.upstream_gets("EXEC|GET b|").another_upstream().upstream_gets("GET b|").upstream("$1\r\n1\r\n");
     let out = String::from_utf8_lossy(&story.out.split()).into_owned();
     assert!(out.starts_with("-OUTCOMEUNKNOWN ") && out.ends_with("\r\n$1\r\n1\r\n"), "{out}");
     assert!(story.session.quiet());
