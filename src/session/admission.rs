@@ -178,8 +178,9 @@ impl Session {
         self.pipeline.push(Entry {
             // Asked again, a scan begins again: that does no harm.
             class: if scan { Class::Read } else { class },
-            blocks: found.is_some_and(|found| found.blocks.is_some()),
+            blocks: !queued && found.is_some_and(|found| found.blocks.is_some()),
             in_transaction: queued,
+            harmless: self.transaction.harmless(class),
             deadline: Deadline::of(found, self.pipeline.unfinished(), self.now).filter(|_| !queued).map(Box::new),
             confirmations: Confirmations::of(class, usize::try_from(shape.args).unwrap_or(1).saturating_sub(1))
                 .filter(|_| !queued)
@@ -237,6 +238,7 @@ impl Session {
             && matches!(self.phase, Phase::Open)
             && self.pipeline.waiting() == 0
             && !self.pipeline.mid_command()
+            && !self.pipeline.behind_blocking()
     }
 
     /// The unfinished command is over the budget.

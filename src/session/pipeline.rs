@@ -41,12 +41,14 @@ pub(super) struct Entry {
     pub len: usize,
     /// What the command table says of it.
     pub class: Class,
-    /// It can block (BLPOP …): what is in flight behind it says nothing about the server being busy.
+    /// It can block (BLPOP …), and so does not say that the server is busy. (What is queued in a transaction cannot.)
     pub blocks: bool,
     /// It was sent inside MULTI: it is queued, not run; sending it again does no harm.
     pub in_transaction: bool,
     /// Nothing else about it can matter (see `plain.rs`).
     pub plain: bool,
+    /// It is EXEC, of a transaction that only reads.
+    pub harmless: bool,
     /// It blocks no longer than until then.
     pub deadline: Option<Box<Deadline>>,
     /// It has confirmations instead of a reply.
@@ -78,6 +80,7 @@ impl Entry {
             blocks: false,
             in_transaction: false,
             plain: false,
+            harmless: false,
             deadline: None,
             confirmations: None,
             scan: false,
@@ -97,7 +100,7 @@ impl Entry {
             // (The second might reach what is blocked now because the first has been.)
             Class::Connection(kind) => kind != Connection::Unblock,
             Class::Subscription(_) => true,
-            Class::Transaction(kind) => kind != Transaction::Exec,
+            Class::Transaction(kind) => kind != Transaction::Exec || self.harmless,
             class => class.may_repeat(),
         };
         !self.streamed && (self.in_transaction || harmless)
@@ -118,6 +121,8 @@ pub(super) struct Pipeline {
     framed: usize,
     /// Waiting entries that carry an answer: the bytes to send are not one piece then.
     holes: usize,
+    /// Entries that can block.
+    blocking: usize,
     /// Entries with a reply and without a receipt.
     unconfirmed: usize,
     /// Commands were sent that want a receipt.
@@ -182,6 +187,7 @@ impl Pipeline {
         entry.len = self.bytes.len() - self.framed;
         self.framed = self.bytes.len();
         self.holes += usize::from(entry.answer.is_some());
+        self.blocking += usize::from(entry.blocks);
         self.entries.push_back(entry);
         self.settle();
     }
@@ -201,8 +207,19 @@ impl Pipeline {
 
     /// The next bytes for the upstream; empty when there are none.
     pub(super) fn to_send(&self) -> &[u8] {
-        let end = if self.holes == 0 { self.framed } else { self.run_end() };
+        let end = match (self.holes, self.blocking) {
+            (0, 0) => self.framed,
+            _ if self.behind_blocking() => self.cursor,
+            _ => self.run_end(),
+        };
         self.bytes.get(self.cursor..end).unwrap_or_default()
+    }
+
+    /// What was sent last can block, and is not answered. Nothing is sent behind it: the server would not run it before,
+    /// and whatever becomes of the blocked command, what was not sent has not run.
+    pub(super) fn behind_blocking(&self) -> bool {
+        let last = self.sent.checked_sub(1).filter(|last| *last >= self.answered);
+        last.and_then(|last| self.entries.get(last)).is_some_and(|entry| entry.blocks && entry.answer.is_none())
     }
 
     /// The rest of a command that was begun; empty when none was.
@@ -215,8 +232,14 @@ impl Pipeline {
     }
 
     fn run_end(&self) -> usize {
-        let waiting = self.entries.iter().skip(self.sent);
-        self.sent_end + waiting.take_while(|entry| entry.answer.is_none()).map(|entry| entry.len).sum::<usize>()
+        let mut end = self.sent_end;
+        for entry in self.entries.iter().skip(self.sent).take_while(|entry| entry.answer.is_none()) {
+            end += entry.len;
+            if entry.blocks {
+                break;
+            }
+        }
+        end
     }
 
     /// The upstream took `count` of [`Pipeline::to_send`]; says how many commands that completed.
@@ -393,6 +416,7 @@ impl Pipeline {
         }
         if keep && start == end {
             // Nothing of it could be sent again; a replay must not wait for its reply.
+            self.blocking -= usize::from(entry.blocks);
             self.entries.remove(self.delivered);
             self.answered -= 1;
             self.sent -= 1;
@@ -423,9 +447,9 @@ impl Pipeline {
     fn release(&mut self) {
         let (count, bytes) = (std::mem::take(&mut self.delivered), std::mem::take(&mut self.delivered_end));
         if count == 1 {
-            self.entries.pop_front();
+            self.blocking -= usize::from(self.entries.pop_front().is_some_and(|entry| entry.blocks));
         } else {
-            self.entries.drain(..count);
+            self.blocking -= self.entries.drain(..count).filter(|entry| entry.blocks).count();
         }
         self.bytes.advance(bytes);
         self.answered = self.answered.saturating_sub(count);

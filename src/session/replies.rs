@@ -189,7 +189,9 @@ impl Session {
             self.closing = true;
             return;
         };
-        if failed && let Some(why) = refusal(reply) {
+        // A receipt that a replica refuses has a meaning of its own.
+        let receipt = entry.silent == Some(Ours::Receipt);
+        if failed && let Some(why) = refusal(reply).filter(|why| !receipt || *why != Refusal::Wait) {
             if !entry.streamed {
                 return self.refuse(why);
             }

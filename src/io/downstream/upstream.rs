@@ -139,9 +139,11 @@ impl Conversation {
                 moved = true;
             } else if let Some(since) = leaving {
                 let late = since + self.farewell() <= self.now;
-                let stays = self.session.is_raw() || self.goes_over() && !late;
+                // A subscriber listens on until it has gone over, even while a hold keeps it from that.
+                let listens = self.subscribed_only();
+                let stays = self.session.is_raw() || listens && !late;
                 if (late || self.session.in_flight() == 0) && !stays {
-                    if !(self.session.subscribed() && self.session.in_flight() == 0 && self.rescue()) {
+                    if !(listens && self.rescue()) {
                         self.drop_upstream();
                     }
                     moved = true;
