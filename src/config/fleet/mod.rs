@@ -153,8 +153,18 @@ pub const KEYS: [Key; 12] = [
 pub const COMMANDS: [Key; 6] = [
     key("patch", Form::Command, "", "patches a node, reboot included (`changeover patch`)"),
     key("roll-back", Form::Command, "", "takes a patch back (`changeover patch --roll-back`)"),
-    key("reboot", Form::Command, "", "restarts a node (`changeover reboot`)"),
-    key("crash", Form::Command, "", "kills a node without warning (`changeover reboot --rude`)"),
+    key(
+        "reboot",
+        Form::Command,
+        "",
+        "restarts a node (`changeover reboot`); `{blip}` is how many milliseconds it is to stay away",
+    ),
+    key(
+        "crash",
+        Form::Command,
+        "",
+        "kills a node without warning (`changeover reboot --rude kill`); `{blip}` as for `reboot`",
+    ),
     key(
         "before-drain",
         Form::Command,
@@ -177,6 +187,8 @@ pub struct Choice {
     pub nodes: Option<Vec<(String, usize)>>,
     /// As rude as a crash.
     pub rude: bool,
+    /// How long the nodes are to stay away, in milliseconds.
+    pub blip_ms: u64,
 }
 
 impl Fleet {
@@ -213,9 +225,12 @@ impl Fleet {
     /// # Errors
     /// A command is missing, or something was chosen that is not there.
     pub fn plan(&self, kind: Kind, choice: &Choice) -> Result<Plan, String> {
-        if self.commands.work(kind, choice.rude).is_none() {
-            let name = if choice.rude { "crash" } else { kind.name() };
+        let name = if choice.rude { "crash" } else { kind.name() };
+        let Some(command) = self.commands.work(kind, choice.rude) else {
             return Err(format!("the fleet file has no command `{name}` under [commands]"));
+        };
+        if choice.blip_ms > 0 && !command.iter().any(|word| word.contains("{blip}")) {
+            return Err(format!("--blip: the command `{name}` has no place for it; give it {{blip}}, in milliseconds"));
         }
         if let Some(stranger) = choice.shards.iter().find(|name| self.shard(name).is_none()) {
             return Err(format!("no shard is called {stranger:?}"));
@@ -243,6 +258,7 @@ impl Fleet {
                 switch_back: self.switch_back && !choice.rude,
                 restarts: self.restarts || choice.rude,
                 rude: choice.rude,
+                blip_ms: choice.blip_ms,
             },
         }
     }
@@ -256,7 +272,7 @@ impl Fleet {
         };
         let fill = |word: &String| {
             let word = word.replace("{group}", &shard.group).replace("{shard}", &shard.name);
-            word.replace("{node}", shard.node(node))
+            word.replace("{node}", shard.node(node)).replace("{blip}", &shard.with.blip_ms.to_string())
         };
         command.map(|words| words.iter().map(fill).collect())
     }
