@@ -1,6 +1,7 @@
 //! A pair is patched, its servers and its proxies restarted, under clients that reconnect as any library does.
 
 mod acceptance;
+mod agents;
 mod faults;
 mod libraries;
 
@@ -84,6 +85,10 @@ impl Machine {
                 redis.boot(&self.pair.certs, Some(other));
             } else {
                 std::fs::remove_file(self.folder.join("stays-away")).unwrap();
+            }
+            if self.folder.join("restart-agents").exists() {
+                proxy.process.signal("TERM");
+                proxy.restart();
             }
             if self.folder.join("drained").exists() {
                 proxy.restart();
