@@ -28,6 +28,10 @@ impl Session {
         let mut used = 0;
         while used < input.len() && self.may_take() {
             let rest = input.get(used..).unwrap_or_default();
+            if let Some(count) = self.take_plain(rest) {
+                used += count;
+                continue;
+            }
             let (count, framed) = match self.framer.scan(rest) {
                 Ok(step) => step,
                 Err(error) => {
@@ -171,9 +175,10 @@ impl Session {
             class: if scan { Class::Read } else { class },
             blocks: found.is_some_and(|found| found.blocks.is_some()),
             in_transaction: queued,
-            deadline: Deadline::of(found, self.pipeline.unfinished(), self.now).filter(|_| !queued),
+            deadline: Deadline::of(found, self.pipeline.unfinished(), self.now).filter(|_| !queued).map(Box::new),
             confirmations: Confirmations::of(class, usize::try_from(shape.args).unwrap_or(1).saturating_sub(1))
-                .filter(|_| !queued),
+                .filter(|_| !queued)
+                .map(Box::new),
             scan,
             receipt,
             telling: match class {

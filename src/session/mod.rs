@@ -33,6 +33,7 @@ mod mark;
 mod naming;
 mod notice;
 mod pipeline;
+mod plain;
 mod preamble;
 mod receipt;
 mod replies;

@@ -13,6 +13,7 @@ mod durable;
 mod failover;
 mod hostile;
 mod ids;
+mod lanes;
 mod libraries;
 mod lifecycle;
 mod memory;

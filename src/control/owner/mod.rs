@@ -35,7 +35,7 @@ use super::holding::Holding;
 use super::inbox::{Event, Inbox};
 use super::peers::Peers;
 use super::signals::Signal;
-use crate::config::Config;
+use crate::config::{Config, FailoverMode};
 use crate::io::admin::{AdminRequest, Status};
 use crate::io::admin_events::{Tail, What};
 use crate::io::orders::{News, Orders};
@@ -132,7 +132,9 @@ impl Owner {
         now: Duration,
     ) -> Self {
         let nodes = config.nodes.iter().map(|node| format!("{}:{}", node.host, node.port)).collect();
-        let settings = Settings { nodes, silent_after: config.probe.deadline };
+        let silent_after = config.probe.deadline;
+        let silent_for = if config.failover.mode == FailoverMode::None { config.hold.time } else { Duration::ZERO };
+        let settings = Settings { nodes, silent_after, silent_for: silent_for.max(silent_after) };
         let mut owner = Self {
             failover: failover::machine(&config, now),
             question: None,

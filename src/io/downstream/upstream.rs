@@ -317,6 +317,13 @@ impl Conversation {
                 self.out.extend_from_slice(bytes);
                 return true;
             }
+            let (count, used) = up.framer.run(bytes, self.session.plain_ahead(usize::MAX));
+            if count > 0 {
+                let (replies, rest) = bytes.split_at(used.min(bytes.len()));
+                self.session.handle_plain_replies(replies, count, &mut self.out);
+                bytes = rest;
+                continue;
+            }
             let Ok((used, end)) = up.framer.scan(bytes) else { return false };
             let (piece, rest) = bytes.split_at(used.min(bytes.len()));
             self.session.handle_reply(piece, up.framer.is_push(), end != ReplyEnd::More, &mut self.out);

@@ -31,6 +31,7 @@ use super::register::Register;
 use super::tls::ServerSide;
 use super::{clock, downstream};
 
+pub(super) use floor::Guest;
 pub use floor::{Workers, start};
 pub(super) use pool::Pool;
 
@@ -51,6 +52,8 @@ pub(super) struct Worker {
     pub pool: Pool,
     /// Where bytes are read to; only ever borrowed within one poll.
     pub scratch: RefCell<Vec<u8>>,
+    /// Where clients' bytes are read to, below TLS.
+    pub buffers: Rc<downstream::Buffers>,
     orders: RefCell<Orders>,
     version: Cell<u64>,
     news: mpsc::Sender<News>,
