@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::io::admin::{AdminHandle, Status};
 use crate::io::admin_events::Tail;
 use crate::io::admin_examination::Look;
+use crate::io::admin_hooks::HookAsked;
 use crate::io::client::Target;
 use crate::io::orders::{News, Orders};
 use crate::io::probe::{self, Pace};
@@ -32,7 +33,7 @@ use crate::topology::{Epoch, Memory};
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long the last memory may take to reach the disk.
 const LAST_SAVE: Duration = Duration::from_secs(1);
-/// Looks at the nodes that may wait; further ones are refused.
+/// Looks at the nodes, and questions about hooks, that may wait; further ones are refused.
 const LOOKS: usize = 4;
 
 /// A control plane that is ready to run.
@@ -50,6 +51,7 @@ pub struct Plane {
     requests: mpsc::Sender<crate::io::admin::AdminRequest>,
     requests_rx: mpsc::Receiver<crate::io::admin::AdminRequest>,
     looks: (mpsc::Sender<Look>, mpsc::Receiver<Look>),
+    hooks: (mpsc::Sender<HookAsked>, mpsc::Receiver<HookAsked>),
 }
 
 impl Plane {
@@ -81,6 +83,7 @@ impl Plane {
             requests,
             requests_rx,
             looks: mpsc::channel(LOOKS),
+            hooks: mpsc::channel(LOOKS),
         }
     }
 
@@ -96,6 +99,7 @@ impl Plane {
             status: self.status.subscribe(),
             events: self.diary.subscribe(),
             looks: self.looks.0.clone(),
+            hooks: self.hooks.0.clone(),
         }
     }
 
@@ -104,8 +108,21 @@ impl Plane {
     where
         R: Fn() -> Result<(), String> + Clone + Send + 'static,
     {
-        let Self { me, config, targets, stats, memory, file, orders, status, diary, requests, requests_rx, looks } =
-            self;
+        let Self {
+            me,
+            config,
+            targets,
+            stats,
+            memory,
+            file,
+            orders,
+            status,
+            diary,
+            requests,
+            requests_rx,
+            looks,
+            hooks,
+        } = self;
         drop(requests);
         let limit = config.probe.deadline;
         let (pace, pace_rx) = watch::channel(Pace { interval: config.probe.interval, kick: 0 });
@@ -121,6 +138,7 @@ impl Plane {
         let mut tasks = vec![
             spawn(tripwire::watch(targets.clone(), limit, door_rx, sightings_tx.clone())),
             spawn(advice::look_when_asked(Arc::clone(&config), targets.clone(), looks.1)),
+            spawn(super::hooks::run_when_asked(Arc::clone(&config), hooks.1)),
             spawn(reload_on_demand(reload_rx, reloads_tx, reload)),
         ];
         let (mut nudges, mut posts, mut errands, mut last_words) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
