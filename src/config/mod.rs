@@ -183,8 +183,12 @@ pub struct Sentinels {
     pub addresses: Vec<(String, u16)>,
     /// What they call the pair.
     pub name: String,
-    /// Their password.
+    /// Whom to log in as; `None` is the default user.
+    pub user: Option<String>,
+    /// The password.
     pub password: Option<Secret>,
+    /// TLS towards them; `None` is plain TCP.
+    pub tls: Option<UpstreamTls>,
 }
 
 /// What a write's reply promises.

@@ -42,6 +42,7 @@ pub struct Plane {
     me: Identity,
     config: Arc<Config>,
     targets: Vec<Target>,
+    sentinels: Vec<Target>,
     stats: Vec<Arc<WorkerStats>>,
     memory: Option<Memory>,
     file: StateFile,
@@ -56,7 +57,12 @@ pub struct Plane {
 
 impl Plane {
     /// Reads the memory and makes the channels; starts nothing.
-    pub fn prepare(config: &Arc<Config>, targets: &[Target], stats: Vec<Arc<WorkerStats>>) -> Self {
+    pub fn prepare(
+        config: &Arc<Config>,
+        targets: &[Target],
+        sentinels: Vec<Target>,
+        stats: Vec<Arc<WorkerStats>>,
+    ) -> Self {
         let node = config.self_node.and_then(|at| config.nodes.get(at)).map(|node| node.name.clone());
         let file = state_file(config, node.as_deref());
         let memory = recall(&file);
@@ -74,6 +80,7 @@ impl Plane {
             me: Identity { instance: instance(node.as_deref()), node },
             config: Arc::clone(config),
             targets: targets.to_vec(),
+            sentinels,
             stats,
             memory,
             file,
@@ -112,6 +119,7 @@ impl Plane {
             me,
             config,
             targets,
+            sentinels: ears,
             stats,
             memory,
             file,
@@ -159,13 +167,27 @@ impl Plane {
         }
         let events = Events::new(config.nodes.iter().map(|node| node.name.clone()).collect());
         let (sentinels_tx, sentinels) = mpsc::channel(QUEUE);
-        for target in Target::sentinels(&config, &targets) {
-            tasks.push(spawn(sentinel::listen(target, limit, config.sentinels.name.clone(), sentinels_tx.clone())));
+        let (sentinel, switched) = watch::channel(None);
+        let name = || config.sentinels.name.clone();
+        for target in ears.iter().cloned() {
+            tasks.push(spawn(sentinel::listen(target, limit, name(), sentinels_tx.clone())));
         }
+        tasks.push(spawn(sentinel::tell(ears, limit, name(), switched)));
         let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
-        let reins =
-            Reins { orders, status, diary, pace, door, memory: kept, nudges, posts, errands, reload: reload_tx };
+        let reins = Reins {
+            orders,
+            status,
+            diary,
+            pace,
+            door,
+            memory: kept,
+            nudges,
+            posts,
+            errands,
+            sentinel,
+            reload: reload_tx,
+        };
         let inbox = Inbox { sightings, news, words, requests: requests_rx, answers, sentinels, reloads, signals };
         Owner::new(me, config, reins, stats, events, memory, clock::now()).run(inbox).await;
         wind_up(tasks, last_words, keeper).await;

@@ -217,3 +217,19 @@ fn hooks_stand_in_the_file_and_are_printed_again() {
     assert!(shown.contains("x.toml:6:10: reboot: expected a program"), "{shown}");
     assert!(shown.contains("unknown key `rebot`; did you mean `reboot`?"), "{shown}");
 }
+
+#[test]
+fn sentinels_have_tls_as_the_nodes_unless_it_is_said_otherwise() {
+    let folder = Folder::new();
+    let text = SMALLEST.replace("]\n", ", \"b=10.0.0.2:6379\"]\n")
+        + "self = \"a\"\nfailover = \"sentinel\"\nsentinel = [\"10.0.0.3:26379\"]\nsentinel-name = \"m\"\n";
+    let tls = |more: &str| folder.load(&format!("{text}{more}"), &[]).unwrap().config.sentinels.tls;
+    assert!(tls("").is_none());
+    assert_eq!(tls("redis-ca = \"nodes.crt\"\n").unwrap().ca, PathBuf::from("nodes.crt"));
+    assert!(tls("redis-ca = \"nodes.crt\"\nsentinel-tls = \"off\"\n").is_none());
+    let own = tls("redis-ca = \"nodes.crt\"\nsentinel-ca = \"own.crt\"\nsentinel-server-name = \"s\"\n").unwrap();
+    assert_eq!((own.ca, own.server_name), (PathBuf::from("own.crt"), Some("s".to_owned())));
+    for wrong in ["sentinel-tls = \"on\"\n", "sentinel-cert = \"c.crt\"\n", "sentinel-user = \"u\"\n"] {
+        assert!(folder.load(&format!("{text}{wrong}"), &[]).is_err(), "{wrong}");
+    }
+}

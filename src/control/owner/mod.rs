@@ -45,6 +45,7 @@ use crate::io::tripwire::Door;
 use crate::io::{clock, notify};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
+use crate::protocol::info::RunId;
 use crate::session::Mark;
 use crate::topology::{Failover, Memory, NodeId, Settings, Topology};
 
@@ -74,6 +75,8 @@ pub struct Reins {
     pub posts: Vec<mpsc::Sender<Post>>,
     /// To those who carry out errands at each node.
     pub errands: Vec<mpsc::Sender<Errand>>,
+    /// To the task that tells Sentinels: who was made primary by a switchover of ours.
+    pub sentinel: watch::Sender<Option<RunId>>,
     /// To the task that reads certificates again.
     pub reload: mpsc::Sender<()>,
 }
