@@ -35,9 +35,8 @@ impl Session {
             }
             self.tally.unknown += unknown;
             self.lose_receipts();
-            if settle_exec(self.pipeline.undelivered_mut()) {
-                self.end_transaction();
-            }
+            let settled = settle_exec(self.pipeline.undelivered_mut());
+            self.settled(settled);
             self.lose_transaction();
             self.tally.gaps += u64::from(self.subscribed());
             self.void_tracked(out);

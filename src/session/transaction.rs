@@ -174,6 +174,14 @@ impl Session {
         self.pipeline.release_delivered();
     }
 
+    /// Transactions are over whose EXEC was in flight when the upstream was lost.
+    pub(super) fn settled(&mut self, settled: Settled) {
+        self.transaction.watching &= !settled.any;
+        if settled.open {
+            self.end_transaction();
+        }
+    }
+
     /// A command of an open transaction was answered with an error of ours: as in Redis, EXEC can only fail now.
     pub(super) fn abort_transaction(&mut self) {
         if std::mem::take(&mut self.transaction.open) {
@@ -235,13 +243,24 @@ impl Session {
     }
 }
 
-/// EXEC has its answer (it ran, or nobody knows): the commands of its transaction are not to be sent again. True when
-/// the transaction began with commands that the client has replies of.
-pub(super) fn settle_exec<'a>(undelivered: impl DoubleEndedIterator<Item = &'a mut Entry>) -> bool {
-    let mut inside = false;
+/// What became of transactions whose EXEC was in flight.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// There was one: what was watched before it is watched no longer.
+    any: bool,
+    /// It began with commands that the client has replies of.
+    open: bool,
+}
+
+/// EXEC has its answer (it ran, or nobody knows): the commands of its transaction are not to be sent again.
+pub(super) fn settle_exec<'a>(undelivered: impl DoubleEndedIterator<Item = &'a mut Entry>) -> Settled {
+    let (mut inside, mut any) = (false, false);
     for entry in undelivered.rev() {
         match entry.class {
-            Class::Transaction(Transaction::Exec) => inside = entry.answer.is_some(),
+            Class::Transaction(Transaction::Exec) => {
+                inside = entry.answer.is_some();
+                any |= inside;
+            }
             Class::Transaction(Transaction::Multi) if inside => {
                 inside = false;
                 entry.answer.get_or_insert(OK);
@@ -250,7 +269,7 @@ pub(super) fn settle_exec<'a>(undelivered: impl DoubleEndedIterator<Item = &'a m
             _ => {}
         }
     }
-    inside
+    Settled { any, open: inside }
 }
 
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");

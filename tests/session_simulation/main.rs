@@ -173,6 +173,13 @@ impl World {
         for _ in 0..self.stage.random.below(3) {
             moved |= self.stage.replicate();
         }
+        let primary =
+            self.stage.nodes.iter().position(|node| node.primary && !node.stale && !node.paused && node.runs());
+        if let Some(primary) = primary.filter(|_| self.step < 3000 && self.stage.random.percent(6)) {
+            // Somebody who is no client of the proxy: nobody holds what he says.
+            let said = words(&format!("PUBLISH news w{}", self.step));
+            self.stage.nodes[primary].publish(&said, &mut self.stage.log);
+        }
         if !self.stage.markers.is_empty() && self.stage.random.percent(50) {
             let (node, channel) = self.stage.markers.remove(0);
             let command = vec![b"PUBLISH".to_vec(), channel, Vec::new()];

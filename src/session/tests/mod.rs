@@ -327,6 +327,21 @@ fn what_follows_an_exec_of_unknown_outcome_is_no_part_of_it_even_under_watch() {
 }
 
 #[test]
+fn an_exec_of_unknown_outcome_ends_its_watch_and_fails_no_later_transaction() {
+    let mut story = Story::attached();
+    story.client("WATCH a\r\n").upstream_gets("WATCH a|").upstream("+OK\r\n").client_gets("+OK\r\n");
+    story
+        .client("MULTI\r\nINCR n\r\nEXEC\r\n")
+        .upstream_gets("MULTI|INCR n|EXEC|")
+        .client("MULTI\r\nINCR m\r\nEXEC\r\n");
+    story.another_upstream().upstream_gets("MULTI|INCR m|EXEC|");
+    let out = String::from_utf8_lossy(&story.out.split()).into_owned();
+    assert!(out.starts_with("+OK\r\n+QUEUED\r\n-OUTCOMEUNKNOWN "), "{out}");
+    story.upstream("+OK\r\n+QUEUED\r\n*1\r\n:1\r\n").client_gets("+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
+    assert!(story.session.quiet());
+}
+
+#[test]
 fn a_lost_watch_fails_exec_with_the_null_that_means_try_again() {
     for (before, answered, after) in [
         ("WATCH a\r\n", "+OK\r\n", "MULTI\r\nSET a 1\r\nEXEC\r\n"),
