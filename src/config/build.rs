@@ -14,6 +14,8 @@ use super::{
     Sentinels, ServerTls, UpstreamTls, value,
 };
 
+mod witness;
+
 /// Longest password that is taken from a file.
 const MAX_PASSWORD_BYTES: usize = 64 * 1024;
 
@@ -99,6 +101,7 @@ impl Reader<'_> {
         let probe = self.probe();
         let failover = self.failover(&nodes, self_node);
         let sentinels = self.sentinels(failover.mode);
+        let witness = self.witness(&nodes, failover.mode);
         let durability = self.durability();
         let limits = ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
@@ -125,6 +128,7 @@ impl Reader<'_> {
             probe,
             failover,
             sentinels,
+            witness,
             durability,
             limits,
             channel: channel?,
@@ -345,7 +349,11 @@ impl Reader<'_> {
     }
 }
 
-fn password(file: &Path) -> Result<Secret, String> {
+/// A secret from a file of its own; one newline at its end is dropped.
+///
+/// # Errors
+/// Says what is wrong with the file.
+pub fn password(file: &Path) -> Result<Secret, String> {
     let bytes = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     // From here on every copy is cleared when it is dropped.
     let whole = Secret::new(bytes);

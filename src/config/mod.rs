@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use build::{Loaded, Log, Setting, load};
+pub use build::{Loaded, Log, Setting, load, password as secret_file};
 pub use defaults::default_admin;
 pub use effective::to_toml;
 pub use problem::{Place, Problem, Problems};
@@ -60,6 +60,8 @@ pub struct Config {
     pub failover: Failover,
     /// Whom to listen to, with [`FailoverMode::Sentinel`].
     pub sentinels: Sentinels,
+    /// The third voice, with [`FailoverMode::Pair`].
+    pub witness: Option<Witness>,
     /// What a write's reply promises.
     pub durability: Durability,
     /// Limits on what a client may make us do.
@@ -180,6 +182,23 @@ pub struct Sentinels {
     pub name: String,
     /// Their password.
     pub password: Option<Secret>,
+}
+
+/// How the witness of the pair is asked.
+#[derive(Clone, Debug)]
+pub struct Witness {
+    /// Its host name or address.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// TLS towards it; `None` (on loopback only) is plain TCP.
+    pub tls: Option<UpstreamTls>,
+    /// What shows that we may ask.
+    pub token: Option<Secret>,
+    /// How long a lease lasts (default 4 s).
+    pub lease: Duration,
+    /// What the pair is called there.
+    pub pair: String,
 }
 
 /// What a write's reply promises.

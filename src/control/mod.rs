@@ -17,6 +17,7 @@ pub mod peers;
 pub mod plane;
 pub mod rollout;
 pub mod signals;
+pub mod witness;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::config::Config;
 use crate::io::client::Target;
 use crate::io::http::{self, Listener};
 use crate::io::tls::{ServerSide, UpstreamSide};
+use crate::io::witness::Asker;
 use crate::io::{notify, worker};
 use crate::metrics::exposition::{self, Scrape};
 use crate::metrics::worker::WorkerStats;
@@ -71,7 +73,7 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
     let servers = bind(&config, &stats).await?;
 
-    let plane = Plane::prepare(&config, &targets, stats.clone());
+    let plane = Plane::prepare(&config, &targets, Asker::of(&config)?, stats.clone());
     let (news, news_rx) = mpsc::channel(inbox::QUEUE);
     let workers = worker::start(&config, &tls, &targets, &plane.orders(), &news, &stats)?;
     tracing::info!(listen = %workers.local_addr, workers = config.workers, "serving");

@@ -16,14 +16,16 @@ use super::{hands, keeper, spawn};
 use crate::config::Config;
 use crate::io::admin::{AdminHandle, Status};
 use crate::io::client::Target;
+use crate::io::lease::LeaseGate;
 use crate::io::orders::{News, Orders};
 use crate::io::probe::{self, Pace};
 use crate::io::state_file::StateFile;
 use crate::io::tripwire::{self, Door};
+use crate::io::witness::{self, Asker};
 use crate::io::{clock, nudge, pubsub, sentinel};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
-use crate::topology::{Epoch, Memory};
+use crate::topology::{Epoch, Memory, NodeId};
 
 /// How long the last words may take to leave.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -36,6 +38,7 @@ pub struct Plane {
     me: Identity,
     config: Arc<Config>,
     targets: Vec<Target>,
+    witness: Option<Asker>,
     stats: Vec<Arc<WorkerStats>>,
     memory: Option<Memory>,
     file: StateFile,
@@ -47,10 +50,16 @@ pub struct Plane {
 
 impl Plane {
     /// Reads the memory and makes the channels; starts nothing.
-    pub fn prepare(config: &Arc<Config>, targets: &[Target], stats: Vec<Arc<WorkerStats>>) -> Self {
+    pub fn prepare(
+        config: &Arc<Config>,
+        targets: &[Target],
+        witness: Option<Asker>,
+        stats: Vec<Arc<WorkerStats>>,
+    ) -> Self {
         let node = config.self_node.and_then(|at| config.nodes.get(at)).map(|node| node.name.clone());
         let file = state_file(config, node.as_deref());
         let memory = recall(&file);
+        let lease = LeaseGate::new(config.self_node.and_then(|at| u8::try_from(at).ok()).map(NodeId));
         let orders = Orders {
             epoch: Epoch(0),
             primary: None,
@@ -59,12 +68,14 @@ impl Plane {
             replica: true,
             hold: None,
             drain: None,
+            lease,
         };
         let (requests, requests_rx) = mpsc::channel(QUEUE);
         Self {
             me: Identity { instance: instance(node.as_deref()), node },
             config: Arc::clone(config),
             targets: targets.to_vec(),
+            witness,
             stats,
             memory,
             file,
@@ -90,7 +101,7 @@ impl Plane {
     where
         R: Fn() -> Result<(), String> + Clone + Send + 'static,
     {
-        let Self { me, config, targets, stats, memory, file, orders, status, requests, requests_rx } = self;
+        let Self { me, config, targets, witness, stats, memory, file, orders, status, requests, requests_rx } = self;
         drop(requests);
         let limit = config.probe.deadline;
         let (pace, pace_rx) = watch::channel(Pace { interval: config.probe.interval, kick: 0 });
@@ -128,10 +139,39 @@ impl Plane {
         for target in Target::sentinels(&config, &targets) {
             tasks.push(spawn(sentinel::listen(target, limit, config.sentinels.name.clone(), sentinels_tx.clone())));
         }
+        let (consult_tx, consulted) = mpsc::channel(QUEUE);
+        let witness = witness.map(|asker| {
+            let (asks, asks_rx) = mpsc::channel(1);
+            tasks.push(spawn(witness::ask(asker, asks_rx, consult_tx)));
+            asks
+        });
         let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
-        let reins = Reins { orders, status, pace, door, memory: kept, nudges, posts, errands, reload: reload_tx };
-        let inbox = Inbox { sightings, news, words, requests: requests_rx, answers, sentinels, reloads, signals };
+        let lease = orders.borrow().lease.clone();
+        let reins = Reins {
+            orders,
+            status,
+            pace,
+            door,
+            memory: kept,
+            nudges,
+            posts,
+            errands,
+            witness,
+            lease,
+            reload: reload_tx,
+        };
+        let inbox = Inbox {
+            sightings,
+            news,
+            words,
+            requests: requests_rx,
+            answers,
+            sentinels,
+            witness: consulted,
+            reloads,
+            signals,
+        };
         Owner::new(me, config, reins, stats, events, memory, clock::now()).run(inbox).await;
         wind_up(tasks, last_words, keeper).await;
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use changeover::topology::failover::{Done, Duty, Effect, Failover, Fence, Saw, Scene, Settings};
+use changeover::topology::failover::witness::{Answer, Ask};
+use changeover::topology::failover::{Done, Duty, Effect, Failover, Fence, NoAnswer, Saw, Scene, Settings};
 use changeover::topology::primary::Settings as RuleSettings;
 use changeover::topology::{Evidence, Gone, Memory, NodeId, Output, Reach, Topology};
 
@@ -18,6 +19,9 @@ pub(crate) enum Post {
     Done(usize, Duty, Result<Done, String>),
     Question(usize),
     Word(usize, Saw, bool),
+    Witness(Result<Answer, NoAnswer>),
+    Plea(u64),
+    Promise(u64),
 }
 
 /// An order on its way to a node.
@@ -34,6 +38,7 @@ pub(crate) struct Order {
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) me: usize,
+    witness: bool,
     pub(crate) running: bool,
     pub(crate) paused_until: Duration,
     pub(crate) topology: Topology,
@@ -52,21 +57,29 @@ pub(crate) enum Outgoing {
     Order(usize, Duty),
     Question(usize),
     Word(usize, Saw),
+    Consult(Ask),
+    Plea(u64),
+    Promise(u64),
 }
 
-fn machines(me: usize, memory: Option<Memory>, now: Duration) -> (Topology, Failover) {
+/// A lease of the witness.
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
+
+fn machines(me: usize, witness: bool, memory: Option<Memory>, now: Duration) -> (Topology, Failover) {
     let names = vec!["node0".to_owned(), "node1".to_owned()];
     let topology = Topology::new(RuleSettings { nodes: names, silent_after: LIMIT }, memory, now);
     let addresses = ["node0", "node1"].map(|name| (name.to_owned(), 6379));
-    let settings = Settings::usual(addresses, true, true, LIMIT);
+    let usual = Settings::usual(addresses, true, true, LIMIT);
+    let settings = Settings { witness: witness.then_some(LEASE), ..usual };
     (topology, Failover::new(settings, NodeId(me as u8), now))
 }
 
 impl Agent {
-    pub(crate) fn new(me: usize) -> Self {
-        let (topology, failover) = machines(me, None, Duration::ZERO);
+    pub(crate) fn new(me: usize, witness: bool) -> Self {
+        let (topology, failover) = machines(me, witness, None, Duration::ZERO);
         Self {
             me,
+            witness,
             running: true,
             paused_until: Duration::ZERO,
             topology,
@@ -82,7 +95,7 @@ impl Agent {
 
     /// Starts again with what it remembers.
     pub(crate) fn restart(&mut self, now: Duration) {
-        (self.topology, self.failover) = machines(self.me, self.memory.clone(), now);
+        (self.topology, self.failover) = machines(self.me, self.witness, self.memory.clone(), now);
         self.inbox.clear();
         self.outbox.clear();
         (self.asking, self.question, self.running) = ([false; 2], None, true);
@@ -99,9 +112,11 @@ impl Agent {
     }
 
     /// Whom its clients are sent to.
-    pub(crate) fn serves(&self) -> Option<usize> {
-        let node = self.topology.view().primary.as_ref().ok()?;
-        (self.running && !self.failover.suspends()).then_some(node.index())
+    pub(crate) fn serves(&self, now: Duration) -> Option<usize> {
+        let node = self.topology.view().primary.as_ref().ok()?.index();
+        // The workers look at the clock themselves.
+        let leased = node != self.me || self.failover.lease_until().is_none_or(|until| now < until);
+        (self.running && leased && !self.failover.suspends()).then_some(node)
     }
 
     /// A connection to a node has ended.
@@ -158,6 +173,13 @@ impl Agent {
                     self.question = Some((node, now));
                     self.probe_at[node] = now;
                 }
+                Post::Witness(answer) => self.failover.handle_answer(answer, now),
+                Post::Plea(plea) => {
+                    if self.failover.handle_plea(LEASE, now) {
+                        self.outbox.push(Outgoing::Promise(plea));
+                    }
+                }
+                Post::Promise(plea) => self.failover.handle_promise(plea, now),
                 Post::Word(node, saw, beside) => self.failover.handle_word(NodeId(node as u8), saw, beside, now),
             }
             self.look(now);
@@ -190,6 +212,8 @@ impl Agent {
             match effect {
                 Effect::Do { node, duty } => self.outbox.push(Outgoing::Order(node.index(), duty)),
                 Effect::Ask(node) => self.outbox.push(Outgoing::Question(node.index())),
+                Effect::Consult(ask) => self.outbox.push(Outgoing::Consult(ask)),
+                Effect::Plead(plea) => self.outbox.push(Outgoing::Plea(plea)),
                 Effect::Nudge(_) | Effect::Tell(_) => {}
             }
         }
@@ -227,13 +251,15 @@ pub(crate) fn perform(world: &mut World, order: &Order) -> Result<Done, String> 
             }
             let min_replicas = world.nodes[at].min_replicas;
             world.promote(at);
-            world.nodes[at].min_replicas = 0;
+            (world.nodes[at].min_replicas, world.nodes[at].shut) = (0, false);
             return Ok(Done::Promoted { min_replicas });
         }
         Duty::ReadFence => {
             let node = &world.nodes[at];
             return Ok(Done::Fence(Fence { min_replicas: node.min_replicas, max_lag: node.max_lag }));
         }
+        Duty::Shut => world.nodes[at].shut = true,
+        Duty::Open => world.nodes[at].shut = false,
         Duty::Restore { min_replicas } => world.nodes[at].min_replicas = *min_replicas,
     }
     Ok(Done::Plainly)

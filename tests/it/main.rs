@@ -22,3 +22,4 @@ mod steady;
 mod support;
 mod switchover;
 mod unplanned;
+mod witness;

@@ -7,9 +7,11 @@ use std::time::Duration;
 use super::Owner;
 use crate::config::{Config, FailoverMode};
 use crate::control::channel::{Kind, Message};
-use crate::control::hands::{Answer, Errand, Found, Task};
+use crate::control::hands::{self, Errand, Found, Task};
+use crate::io::admin::whole_ms;
 use crate::protocol::sentinel::SentinelNews;
-use crate::topology::failover::{Duty, Effect, Failover, Note, Saw, Scene, Settings};
+use crate::topology::failover::witness::{Answer, Ask, MAX_LEASE};
+use crate::topology::failover::{Duty, Effect, Failover, NoAnswer, Note, Saw, Scene, Settings};
 use crate::topology::{NodeId, Reach};
 
 /// A question is answered for so long.
@@ -41,7 +43,9 @@ pub(super) fn machine(config: &Config, now: Duration) -> Option<Failover> {
         FailoverMode::Sentinel => false,
     };
     let nodes = [first, second].map(|node| (node.host.clone(), node.port));
-    let settings = Settings::usual(nodes, promotes, config.failover.rejoin_dirty, config.probe.deadline);
+    let usual = Settings::usual(nodes, promotes, config.failover.rejoin_dirty, config.probe.deadline);
+    let witness = config.witness.as_ref().filter(|_| promotes).map(|witness| witness.lease);
+    let settings = Settings { witness, ..usual };
     Some(Failover::new(settings, me, now))
 }
 
@@ -62,10 +66,52 @@ impl Owner {
                 Effect::Do { node, duty } => self.send_duty(&mut machine, node, duty, now),
                 Effect::Ask(node) => self.say(Kind::Suspect { about: self.node_name(node) }, now),
                 Effect::Nudge(node) => self.nudge(node, now + NUDGE_FOR),
+                Effect::Consult(ask) => self.consult(&mut machine, ask, now),
+                Effect::Plead(plea) => {
+                    let lease = self.config.witness.as_ref().map(|witness| whole_ms(witness.lease));
+                    self.say(Kind::Lease { plea, lease_ms: lease.unwrap_or_default() }, now);
+                }
                 Effect::Tell(note) => self.tell_note(note),
             }
         }
+        self.reins.lease.set(machine.lease_until());
         self.failover = Some(machine);
+    }
+
+    fn consult(&self, machine: &mut Failover, ask: Ask, now: Duration) {
+        let sent = self.reins.witness.as_ref().is_some_and(|witness| witness.try_send(ask).is_ok());
+        if !sent {
+            machine.handle_answer(Err(NoAnswer::Unasked), now);
+        }
+    }
+
+    /// The witness has answered, or not.
+    pub(super) fn handle_witness(&mut self, answer: Result<Answer, NoAnswer>, now: Duration) {
+        if let Some(machine) = &mut self.failover {
+            machine.handle_answer(answer, now);
+        }
+    }
+
+    /// The process beside the other node asks for a lease of its node.
+    pub(super) fn handle_plea(&mut self, message: &Message, plea: u64, lease_ms: u64, now: Duration) {
+        let Some(machine) = &mut self.failover else { return };
+        let other = self.config.nodes.get(1_usize.saturating_sub(machine.node().index()));
+        if message.node.is_none() || message.node.as_deref() != other.map(|node| node.name.as_str()) {
+            return;
+        }
+        let length = Duration::from_millis(lease_ms).min(MAX_LEASE);
+        if machine.handle_plea(length, now) {
+            self.say(Kind::Leased { to: message.from.clone(), plea }, now);
+        }
+    }
+
+    /// The process beside the other node has promised not to promote it.
+    pub(super) fn handle_promise(&mut self, message: &Message, to: &str, plea: u64, now: Duration) {
+        let Some(machine) = &mut self.failover else { return };
+        let other = self.config.nodes.get(1_usize.saturating_sub(machine.node().index()));
+        if to == self.me.instance && message.node.as_deref() == other.map(|node| node.name.as_str()) {
+            machine.handle_promise(plea, now);
+        }
     }
 
     fn send_duty(&mut self, machine: &mut Failover, node: NodeId, duty: Duty, now: Duration) {
@@ -105,7 +151,7 @@ impl Owner {
     }
 
     /// What came of a duty.
-    pub(super) fn handle_duty(&mut self, answer: Answer, now: Duration) {
+    pub(super) fn handle_duty(&mut self, answer: hands::Answer, now: Duration) {
         let (Task::Duty(duty), Some(machine)) = (&answer.errand.task, &mut self.failover) else { return };
         let result = match answer.result {
             Ok(Found::Done(done)) => Ok(done),
@@ -170,6 +216,11 @@ impl Owner {
                 node = self.node_name(node),
                 "failover: the primary is silent, and without min-replicas-to-write it may still take writes; \
                  make sure that it does not, then promote the replica (REPLICAOF NO ONE)"
+            ),
+            Note::Shut(node) => tracing::error!(
+                node = self.node_name(node),
+                "failover: neither the witness nor the other proxy is heard, or they have given the pair away: the node is \
+                 not served, and refuses writes"
             ),
             Note::Promoting(node, proof) => {
                 tracing::info!(node = self.node_name(node), proof = %proof, "failover: the replica is promoted");

@@ -35,6 +35,7 @@ use super::peers::Peers;
 use super::signals::Signal;
 use crate::config::Config;
 use crate::io::admin::{AdminRequest, Status};
+use crate::io::lease::LeaseGate;
 use crate::io::orders::{News, Orders};
 use crate::io::probe::Pace;
 use crate::io::pubsub::Post;
@@ -43,6 +44,7 @@ use crate::io::{clock, notify};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
 use crate::session::Mark;
+use crate::topology::failover::witness::Ask;
 use crate::topology::{Failover, Memory, NodeId, Settings, Topology};
 
 /// How often the status is published although nothing of weight has changed.
@@ -69,6 +71,10 @@ pub struct Reins {
     pub posts: Vec<mpsc::Sender<Post>>,
     /// To those who carry out errands at each node.
     pub errands: Vec<mpsc::Sender<Errand>>,
+    /// To whoever asks the witness, if there is one.
+    pub witness: Option<mpsc::Sender<Ask>>,
+    /// To every worker: until when our node's replies count.
+    pub lease: LeaseGate,
     /// To the task that reads certificates again.
     pub reload: mpsc::Sender<()>,
 }
@@ -180,6 +186,7 @@ impl Owner {
             Event::Request(request) => self.handle_request(request, now),
             Event::Answer(answer) if matches!(answer.errand.task, Task::Duty(_)) => self.handle_duty(answer, now),
             Event::Answer(answer) => self.handle_answer(answer, now),
+            Event::Witness(answer) => self.handle_witness(answer, now),
             Event::Sentinel(news) => self.handle_sentinel(news, now),
             Event::Signal(Signal::Leave) => self.leave("SIGTERM", now),
             Event::Signal(Signal::Reload) => self.reload(),
@@ -291,6 +298,7 @@ impl Owner {
             replica,
             hold: self.holding.orders(),
             drain: self.leaving.as_ref().map(leave::Leaving::orders),
+            lease: self.reins.lease.clone(),
         };
         let door = Door { epoch: orders.epoch, primary };
         self.dirty |= self.reins.orders.send_if_modified(|old| replace(old, orders));

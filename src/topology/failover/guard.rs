@@ -6,14 +6,18 @@
 use super::{Duty, Effect, Failover, Note, Scene, Second};
 use crate::topology::evidence::{NodeReport, NodeState};
 use crate::topology::lineage::{Kinship, kinship};
-use crate::topology::node::NodeId;
+use crate::topology::node::{NodeId, Role};
 
 impl Failover {
     /// One look while our node is in service.
     pub(super) fn guard(&mut self, scene: &Scene<'_>) {
         self.suspicion = None;
         self.in_sync = None;
+        self.shut_or_open(!self.may_serve());
         let Some(mine) = scene.mine.claim() else { return };
+        if self.errand.is_some() {
+            return;
+        }
         self.rejoin(scene, (self.other, scene.other), (self.me, mine), 1);
         let follower = scene.other.current().filter(|report| report.follows(mine.replication.replid));
         let follower = follower.map(NodeReport::run_id);
@@ -50,6 +54,7 @@ impl Failover {
         if self.settings.promotes {
             self.unpark(mine);
         }
+        self.shut_or_open(mine.role() == Role::Primary);
         // The process beside the node in service comes first.
         if let (None, Some(primary)) = (&self.errand, scene.other.claim()) {
             self.rejoin(scene, (self.me, scene.mine), (self.other, primary), 4);

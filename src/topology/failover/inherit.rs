@@ -26,6 +26,7 @@ enum Loss {
 impl Failover {
     /// One look while nobody is primary and the other node was.
     pub(super) fn inherit(&mut self, scene: &Scene<'_>) {
+        self.pressing = None;
         let Some(followed) = scene.followed else { return };
         let Some(mine) = scene.mine.current().filter(|report| report.role() == Role::Replica) else { return };
         let Some(loss) = loss(scene, followed) else { return self.relieved(scene, followed, mine) };
@@ -56,6 +57,7 @@ impl Failover {
             suspicion.parked_at = None;
         }
         self.suspicion = Some(suspicion);
+        self.press(scene, followed, mine, loss, suspicion);
         if suspicion.parked_at.is_some() {
             self.prove(scene, followed, mine, loss, suspicion);
         } else if self.must_park(followed, mine, loss, suspicion) && self.retry_at <= self.now {
@@ -95,9 +97,19 @@ impl Failover {
         let lost_it_too = link_down && mine.asked_at >= suspicion.since;
         match loss {
             Loss::Replaced | Loss::Yielded => true,
-            Loss::Silent => lost_it_too || self.armed(followed.run_id).is_some(),
+            Loss::Silent => lost_it_too || self.armed(followed.run_id).is_some() || self.has_vote(),
             Loss::Suspect | Loss::Refused => lost_it_too,
         }
+    }
+
+    /// The witness is asked for the pair as long as our node could be promoted by its word.
+    fn press(&mut self, scene: &Scene<'_>, followed: &Followed, mine: &NodeReport, loss: Loss, suspicion: Suspicion) {
+        let fit = self.unfit(followed, mine, suspicion).is_none() && scene.calm && !self.is_blind();
+        self.pressing = match loss {
+            Loss::Silent if fit => Some(false),
+            Loss::Refused if fit && suspicion.parked_at.is_some() => Some(true),
+            _ => None,
+        };
     }
 
     fn prove(&mut self, scene: &Scene<'_>, followed: &Followed, mine: &NodeReport, loss: Loss, suspicion: Suspicion) {
@@ -113,8 +125,9 @@ impl Failover {
         }
         let proof = match loss {
             Loss::Suspect => None,
-            Loss::Refused => self.refused(suspicion),
-            Loss::Silent => self.fenced(scene, followed, suspicion),
+            Loss::Refused => self.refused(suspicion).filter(|_| self.is_let()),
+            Loss::Silent if self.has_vote() => Some(Proof::Voted),
+            Loss::Silent => self.fenced(scene, followed, suspicion).filter(|_| self.is_let()),
             Loss::Replaced => {
                 // A newcomer that the rule may still come to believe is left alone.
                 if matches!(scene.view.primary, Err(NoPrimary::Doubt(_))) {
@@ -170,10 +183,17 @@ impl Failover {
         }
     }
 
+    /// A witness that is there must agree: it may have heard the process beside the old primary just now.
+    fn is_let(&self) -> bool {
+        self.has_vote() || !self.lease.as_ref().is_some_and(|lease| lease.hears_witness(self.now))
+    }
+
     fn fenced(&mut self, scene: &Scene<'_>, followed: &Followed, suspicion: Suspicion) -> Option<Proof> {
         let other_replicas = scene.other.report.as_ref().is_none_or(|report| report.replication.replicas.len() > 1);
         let Some(fence) = self.armed(followed.run_id).filter(|_| !other_replicas) else {
-            if let Some(suspicion) = self.suspicion.as_mut().filter(|suspicion| !suspicion.told_unproven) {
+            // The witness may still decide.
+            let heard = self.lease.as_ref().is_some_and(|lease| lease.hears_witness(self.now));
+            if let Some(suspicion) = self.suspicion.as_mut().filter(|suspicion| !suspicion.told_unproven && !heard) {
                 suspicion.told_unproven = true;
                 self.tell(Note::Unproven(self.other));
             }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::super::node::NodeId;
+use super::witness::Ask;
 use crate::protocol::info::RunId;
 
 /// Where a parked replica looks for its primary: nobody listens there.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub errand_limit: Duration,
     /// A gap of this length in our own running suspends acting.
     pub pause: Duration,
+    /// There is a witness, and a lease is so long.
+    pub witness: Option<Duration>,
 }
 
 impl Settings {
@@ -52,6 +55,7 @@ impl Settings {
             rejoin_dirty,
             errand_limit: limit * 2 + millis(100),
             pause: limit / 2,
+            witness: None,
         }
     }
 }
@@ -86,6 +90,10 @@ pub enum Duty {
     },
     /// Read the settings by which a primary without its replica refuses writes.
     ReadFence,
+    /// Have it refuse every write: `min-replicas-to-write` beyond any number of replicas.
+    Shut,
+    /// Set that back, if it is so.
+    Open,
     /// Set `min-replicas-to-write` back to what it was before the promotion.
     Restore {
         /// The number.
@@ -102,6 +110,8 @@ impl Duty {
             Self::Demote { .. } => "demote",
             Self::Promote { .. } => "promote",
             Self::ReadFence => "read fence",
+            Self::Shut => "shut",
+            Self::Open => "open",
             Self::Restore { .. } => "restore fence",
         }
     }
@@ -163,6 +173,10 @@ pub enum Effect {
     /// It has just come into sync: have it acknowledge. Redis streams nothing to it before its first acknowledgement,
     /// which by itself may take a second.
     Nudge(NodeId),
+    /// Ask the witness; answer with `handle_answer`.
+    Consult(Ask),
+    /// Ask the process beside the other node for a lease; it answers with this number, to `handle_promise`.
+    Plead(u64),
     /// Log and count.
     Tell(Note),
 }
@@ -178,6 +192,8 @@ pub enum Proof {
     Replaced,
     /// It is silent, and its own fence must have closed.
     Fenced,
+    /// It is silent, and the witness gave us the pair: the process beside it is cut off, and does not serve it.
+    Voted,
 }
 
 impl fmt::Display for Proof {
@@ -187,6 +203,7 @@ impl fmt::Display for Proof {
             Self::Agreed => "its port refuses connections, and the process beside it sees the same",
             Self::Replaced => "another process stands in its place, and is a replica now",
             Self::Fenced => "it is silent, and its own fence has closed",
+            Self::Voted => "it is silent, and the witness has not heard the process beside it either",
         })
     }
 }
@@ -208,6 +225,8 @@ pub enum Note {
     Unfit(NodeId, &'static str),
     /// The primary is silent, and nothing guarantees that it takes no writes: an operator is needed.
     Unproven(NodeId),
+    /// Our node is cut off from the witness and from the other process, and refuses writes from now on.
+    Shut(NodeId),
     /// Our node is promoted; what proved it.
     Promoting(NodeId, Proof),
     /// It is done, so long after the suspicion.
