@@ -10,7 +10,7 @@ use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
-    ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node, ProbeTimes, Secret,
+    ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node, ProbeTimes, Rejoin, Secret,
     Sentinels, ServerTls, UpstreamTls, value,
 };
 
@@ -247,7 +247,12 @@ impl Reader<'_> {
 
     fn failover(&mut self, nodes: &[Node], self_node: Option<usize>) -> Failover {
         let mode = self.one(&keys::FAILOVER, |text| value::one_of(keys::FAILOVER.kind, text));
-        let clean = self.one(&keys::FAILOVER_REJOIN, |text| value::second_word(keys::FAILOVER_REJOIN.kind, text));
+        let rejoin = self.one(&keys::FAILOVER_REJOIN, |text| value::one_of(keys::FAILOVER_REJOIN.kind, text));
+        let rejoin = match rejoin {
+            Some(1) => Rejoin::Save,
+            Some(2) => Rejoin::Clean,
+            _ => Rejoin::Always,
+        };
         let mode = match mode {
             Some(1) => FailoverMode::Pair,
             Some(2) => FailoverMode::Sentinel,
@@ -262,7 +267,7 @@ impl Reader<'_> {
                     .add(place, "needs `self` as well: each process promotes the node beside it, and no other");
             }
         }
-        Failover { mode, rejoin_dirty: clean != Some(true) }
+        Failover { mode, rejoin }
     }
 
     fn sentinels(&mut self, mode: FailoverMode) -> Sentinels {

@@ -212,9 +212,9 @@ keys! {
         FAILOVER = "failover", OneOf(&["none", "pair", "sentinel"]), Value("none"),
             "Who promotes the replica when the primary dies: nobody (an operator does), the proxy beside it, or \
              Sentinel. `pair` and `sentinel` need `self`, and both proxies of the pair.";
-        FAILOVER_REJOIN = "failover-rejoin", Either("always", "clean"), Value("always"),
-            "Unless `none`: an old primary that comes back becomes a replica always (what it has that the new one lacks is \
-             counted and dropped), or only if nothing is dropped.";
+        FAILOVER_REJOIN = "failover-rejoin", OneOf(&["always", "save", "clean"]), Value("always"),
+            "Unless `none`: an old primary that comes back becomes a replica at once (what it has that the new one lacks is \
+             counted and dropped), or after all that it has was saved under `state-dir`, or only if nothing is dropped.";
         SENTINEL = "sentinel", Address, Nothing("none is listened to"),
             "A Sentinel to listen to, with `failover` = `sentinel`; give it once for each.";
         SENTINEL_NAME = "sentinel-name", Text, Nothing("needed with `sentinel`"), "What the Sentinels call the pair.";

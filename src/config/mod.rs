@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::topology::failover::Rejoin;
 pub use build::{Loaded, Log, Setting, load, password as secret_file};
 pub use defaults::default_admin;
 pub use effective::to_toml;
@@ -157,8 +158,8 @@ pub struct ProbeTimes {
 pub struct Failover {
     /// Who promotes the replica.
     pub mode: FailoverMode,
-    /// An old primary that comes back becomes a replica even if it holds data that is dropped then.
-    pub rejoin_dirty: bool,
+    /// What becomes of what an old primary has and the new one lacks.
+    pub rejoin: Rejoin,
 }
 
 /// Who promotes the replica when the primary dies.

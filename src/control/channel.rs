@@ -85,6 +85,11 @@ pub enum Kind {
         /// Which.
         plea: u64,
     },
+    /// What this process of Redis beside me has is saved: it may become a replica.
+    Saved {
+        /// Its `run_id`.
+        process: String,
+    },
     /// I am going: do not wait for me.
     Leave,
 }
@@ -146,6 +151,7 @@ impl Message {
         let wire: Wire = serde_json::from_slice(payload).map_err(malformed)?;
         let about = match &wire.kind {
             Kind::Suspect { about } | Kind::Sees { about, .. } | Kind::Leased { to: about, .. } => Some(about.as_str()),
+            Kind::Saved { process } => Some(process.as_str()),
             _ => None,
         };
         if !is_name(&wire.from) || !wire.node.as_deref().is_none_or(is_name) || !about.is_none_or(is_name) {
@@ -183,6 +189,7 @@ mod tests {
             Kind::Sees { about: "a".to_owned(), answers: false },
             Kind::Lease { plea: 1, lease_ms: 4000 },
             Kind::Leased { to: "a-5f0c2d91".to_owned(), plea: 1 },
+            Kind::Saved { process: "5".repeat(40) },
             Kind::Leave,
         ] {
             let sent = message(kind);

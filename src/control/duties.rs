@@ -47,6 +47,8 @@ pub async fn perform(
             let max_lag = Duration::from_secs(number(link, MAX_LAG, deadline).await?.unwrap_or(0));
             Ok(Done::Fence(Fence { min_replicas, max_lag }))
         }
+        // See `saving`: it needs a folder, and its own time.
+        Duty::Save => Ok(Done::Declined("its files are not here")),
         Duty::Shut => match number(link, MIN_REPLICAS, deadline).await?.unwrap_or(0) {
             open if open < SHUT => set(link, MIN_REPLICAS, SHUT + open, deadline).await,
             _ => Ok(Done::Plainly),

@@ -16,6 +16,7 @@ pub mod owner;
 pub mod peers;
 pub mod plane;
 pub mod rollout;
+mod saving;
 pub mod signals;
 pub mod witness;
 

@@ -127,7 +127,8 @@ impl Plane {
             tasks.push(spawn(probe::watch(target.clone(), config.probe, pace_rx.clone(), sightings_tx.clone())));
             tasks.push(spawn(nudge::nudge(target.clone(), limit, until_rx)));
             let other = targets.iter().find(|other| other.node != target.node).cloned();
-            tasks.push(spawn(hands::carry_out(target.clone(), other, limit, errand_rx, answers_tx.clone())));
+            let saved = (config.self_node == Some(target.node.index())).then(|| config.state_dir.join("saved"));
+            tasks.push(spawn(hands::carry_out(target.clone(), other, saved, limit, errand_rx, answers_tx.clone())));
             tasks.push(spawn(pubsub::listen(target.clone(), limit, channel(), MAX_MESSAGE, words_tx.clone())));
             last_words.push(spawn(pubsub::publish(target.clone(), limit, channel(), post_rx)));
             nudges.push(until);

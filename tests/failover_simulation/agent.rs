@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use changeover::protocol::info::RunId;
 use changeover::topology::failover::witness::{Answer, Ask};
-use changeover::topology::failover::{Done, Duty, Effect, Failover, Fence, NoAnswer, Saw, Scene, Settings};
+use changeover::topology::failover::{Done, Duty, Effect, Failover, Fence, NoAnswer, Rejoin, Saw, Scene, Settings};
 use changeover::topology::primary::Settings as RuleSettings;
 use changeover::topology::{Evidence, Gone, Memory, NodeId, Output, Reach, Topology};
 
@@ -22,6 +23,7 @@ pub(crate) enum Post {
     Witness(Result<Answer, NoAnswer>),
     Plea(u64),
     Promise(u64),
+    Saved(RunId),
 }
 
 /// An order on its way to a node.
@@ -60,6 +62,7 @@ pub(crate) enum Outgoing {
     Consult(Ask),
     Plea(u64),
     Promise(u64),
+    Saved(RunId),
 }
 
 /// A lease of the witness.
@@ -69,7 +72,8 @@ fn machines(me: usize, witness: bool, memory: Option<Memory>, now: Duration) -> 
     let names = vec!["node0".to_owned(), "node1".to_owned()];
     let topology = Topology::new(RuleSettings { nodes: names, silent_after: LIMIT }, memory, now);
     let addresses = ["node0", "node1"].map(|name| (name.to_owned(), 6379));
-    let usual = Settings::usual(addresses, true, true, LIMIT);
+    let rejoin = if witness { Rejoin::Save } else { Rejoin::Always };
+    let usual = Settings::usual(addresses, true, rejoin, LIMIT);
     let settings = Settings { witness: witness.then_some(LEASE), ..usual };
     (topology, Failover::new(settings, NodeId(me as u8), now))
 }
@@ -179,6 +183,7 @@ impl Agent {
                         self.outbox.push(Outgoing::Promise(plea));
                     }
                 }
+                Post::Saved(process) => self.failover.handle_saved(process, now),
                 Post::Promise(plea) => self.failover.handle_promise(plea, now),
                 Post::Word(node, saw, beside) => self.failover.handle_word(NodeId(node as u8), saw, beside, now),
             }
@@ -213,6 +218,7 @@ impl Agent {
                 Effect::Do { node, duty } => self.outbox.push(Outgoing::Order(node.index(), duty)),
                 Effect::Ask(node) => self.outbox.push(Outgoing::Question(node.index())),
                 Effect::Consult(ask) => self.outbox.push(Outgoing::Consult(ask)),
+                Effect::Saved(process) => self.outbox.push(Outgoing::Saved(process)),
                 Effect::Plead(plea) => self.outbox.push(Outgoing::Plea(plea)),
                 Effect::Nudge(_) | Effect::Tell(_) => {}
             }
@@ -237,6 +243,9 @@ pub(crate) fn perform(world: &mut World, order: &Order) -> Result<Done, String> 
     let at = order.node;
     match &order.duty {
         Duty::Park => world.follow(at, None),
+        Duty::Demote { only_if_empty: true, .. } if !world.nodes[at].data.is_empty() => {
+            return Ok(Done::Declined("it holds data"));
+        }
         Duty::Unpark { host, .. } | Duty::Demote { host, .. } => {
             world.follow(at, Some(usize::from(host == "node1")));
         }
@@ -257,6 +266,10 @@ pub(crate) fn perform(world: &mut World, order: &Order) -> Result<Done, String> 
         Duty::ReadFence => {
             let node = &world.nodes[at];
             return Ok(Done::Fence(Fence { min_replicas: node.min_replicas, max_lag: node.max_lag }));
+        }
+        Duty::Save => {
+            world.save(at);
+            return Ok(Done::Saved { bytes: 1 });
         }
         Duty::Shut => world.nodes[at].shut = true,
         Duty::Open => world.nodes[at].shut = false,

@@ -196,6 +196,7 @@ impl Run {
                     voice.ask(by, ask, now, &mut self.world.random);
                 }
             }
+            Outgoing::Saved(process) => self.say(by, Post::Saved(process)),
             Outgoing::Plea(plea) => self.say(by, Post::Plea(plea)),
             Outgoing::Promise(plea) => self.say(by, Post::Promise(plea)),
             Outgoing::Question(about) => self.say(by, Post::Question(about)),
@@ -558,5 +559,5 @@ fn never_two_and_never_wiped() {
 
 #[test]
 fn with_a_witness_silence_promotes_and_still_nobody_serves_two() {
-    explore(true, 120);
+    explore(true, 60);
 }

@@ -85,6 +85,8 @@ pub(crate) struct World {
     /// The node stopped listening, though it lives.
     pub(crate) deaf: [bool; 2],
     pub(crate) written: u64,
+    /// What was saved before it was dropped.
+    pub(crate) saved: BTreeSet<u64>,
 }
 
 impl World {
@@ -118,6 +120,7 @@ impl World {
             cut_agent: [false; 2],
             deaf: [false; 2],
             written: 0,
+            saved: BTreeSet::new(),
         }
     }
 
@@ -162,6 +165,12 @@ impl World {
             (node.replid, node.replid2, node.fork, node.offset) = (replid, None, None, 0);
             node.data.clear();
         }
+    }
+
+    /// Everything that it has is set aside.
+    pub(crate) fn save(&mut self, at: usize) {
+        let saved: Vec<_> = self.nodes[at].data.iter().copied().collect();
+        self.saved.extend(saved);
     }
 
     /// `REPLICAOF`.

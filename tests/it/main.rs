@@ -15,6 +15,7 @@ mod libraries;
 mod lifecycle;
 mod memory;
 mod queues;
+mod rejoin;
 mod rollout;
 mod sentinel;
 mod stateful;

@@ -47,6 +47,7 @@ impl Owner {
             Kind::Sees { about, answers } => self.handle_sees(message, &about, answers, now),
             Kind::Lease { plea, lease_ms } => self.handle_plea(message, plea, lease_ms, now),
             Kind::Leased { to, plea } => self.handle_promise(message, &to, plea, now),
+            Kind::Saved { process } => self.handle_saved(message, &process, now),
             Kind::Leave => {
                 tracing::info!(peer = message.from, "another process of the pair leaves");
             }

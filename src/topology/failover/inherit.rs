@@ -42,6 +42,7 @@ impl Failover {
             told_unfit: false,
             told_unproven: false,
             told_objected: false,
+            told_left: false,
         });
         if self.suspicion.is_none() {
             (self.objected_at, self.agreed_at) = (None, None);
@@ -129,12 +130,7 @@ impl Failover {
             Loss::Silent if self.has_vote() => Some(Proof::Voted),
             Loss::Silent => self.fenced(scene, followed, suspicion).filter(|_| self.is_let()),
             Loss::Replaced => {
-                // A newcomer that the rule may still come to believe is left alone.
-                if matches!(scene.view.primary, Err(NoPrimary::Doubt(_))) {
-                    let (host, port) = self.address(self.me);
-                    self.tell(Note::Rejoining(self.other, None));
-                    self.order(self.other, Duty::Demote { host, port, only_if_empty: false });
-                }
+                self.replace(scene);
                 None
             }
             Loss::Yielded => Some(Proof::Replaced),
@@ -146,8 +142,27 @@ impl Failover {
         }
     }
 
+    /// Another process stands in the old primary's place: it is made a replica, unless what it has must be saved before.
+    fn replace(&mut self, scene: &Scene<'_>) {
+        // A newcomer that the rule may still come to believe is left alone.
+        let doubted = matches!(scene.view.primary, Err(NoPrimary::Doubt(_)));
+        let Some(process) = scene.other.current().filter(|_| doubted).map(NodeReport::run_id) else { return };
+        let only_if_empty = self.keeps_data_of(process);
+        if only_if_empty && self.holds_data == Some(process) {
+            if let Some(suspicion) = self.suspicion.as_mut().filter(|suspicion| !suspicion.told_left) {
+                suspicion.told_left = true;
+                self.tell(Note::LeftAlone(self.other));
+            }
+            return;
+        }
+        let (host, port) = self.address(self.me);
+        self.tell(Note::Rejoining(self.other, None));
+        self.demoting = Some(process);
+        self.order(self.other, Duty::Demote { host, port, only_if_empty });
+    }
+
     /// Why our node must not be promoted.
-    fn unfit(&self, followed: &Followed, mine: &NodeReport, suspicion: Suspicion) -> Option<&'static str> {
+    pub(super) fn unfit(&self, followed: &Followed, mine: &NodeReport, suspicion: Suspicion) -> Option<&'static str> {
         if !followed.is_kin(mine.run_id()) {
             return Some("this process of it was never seen in sync with the primary");
         }

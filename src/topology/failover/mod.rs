@@ -67,6 +67,7 @@ mod consult;
 mod guard;
 mod inherit;
 pub mod lease;
+pub mod outlook;
 #[cfg(test)]
 mod tests;
 pub mod witness;
@@ -81,7 +82,7 @@ use super::node::{NodeId, Role};
 use super::view::View;
 use crate::protocol::info::RunId;
 pub use lease::{Lease, NoAnswer, Standing};
-pub use words::{Done, Duty, Effect, Fence, Note, PARKED, Proof, Saw, Settings};
+pub use words::{Done, Duty, Effect, Fence, Note, PARKED, Proof, Rejoin, Saw, Settings};
 
 /// While something is under way, the machine wants to look this often.
 const TICK: Duration = Duration::from_millis(20);
@@ -92,6 +93,12 @@ const OBJECTION_COUNTS: Duration = Duration::from_secs(1);
 /// After something came to nothing; doubles up to the longest.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Before a node that could not be saved is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(30);
+/// A node is saved within this time.
+const SAVE_TIME: Duration = Duration::from_secs(1800);
+/// Between two times that we say so.
+const SAY_SAVED_EVERY: Duration = Duration::from_secs(1);
 /// How often the fence of the primary is read.
 const FENCE_EVERY: Duration = Duration::from_secs(2);
 /// An older reading proves nothing.
@@ -124,6 +131,7 @@ struct Suspicion {
     told_unfit: bool,
     told_unproven: bool,
     told_objected: bool,
+    told_left: bool,
 }
 
 /// A second primary, and since when it has been seen.
@@ -168,6 +176,14 @@ pub struct Failover {
     rejoining: Option<NodeId>,
     /// A second primary that was asked to rejoin if it is empty, and is not.
     holds_data: Option<RunId>,
+    /// Which process is being demoted, if it has no data.
+    demoting: Option<RunId>,
+    /// Which process of our node is being saved, and when that may be tried again.
+    saving: Option<RunId>,
+    save_at: Duration,
+    /// Which process has been saved, by us or by the other, and when we have last said so.
+    saved: Option<RunId>,
+    said_saved: Duration,
     suspends: bool,
     /// How we stand with the witness, if there is one.
     lease: Option<Lease>,
@@ -210,6 +226,11 @@ impl Failover {
             second: None,
             rejoining: None,
             holds_data: None,
+            demoting: None,
+            saving: None,
+            save_at: now,
+            saved: None,
+            said_saved: now,
             suspends: false,
             lease,
             standing: Standing::Unclear,
@@ -263,7 +284,7 @@ impl Failover {
         }
         match result {
             Ok(Done::Declined(_)) if matches!(duty, Duty::Demote { only_if_empty: true, .. }) => {
-                self.holds_data = self.second.map(|second| second.process);
+                self.holds_data = self.demoting;
             }
             Ok(Done::Declined(why)) => self.failed(node, duty, why.to_owned()),
             Ok(done) => self.succeeded(node, duty, done),
@@ -272,8 +293,10 @@ impl Failover {
     }
 
     fn unanswered(&mut self, node: NodeId, duty: &Duty, why: String) {
-        if matches!(duty, Duty::Promote { .. }) {
-            self.unsure = Some(self.now);
+        match duty {
+            Duty::Promote { .. } => self.unsure = Some(self.now),
+            Duty::Save => self.save_at = self.now + SAVE_AGAIN,
+            _ => {}
         }
         self.failed(node, duty, why);
     }
@@ -291,6 +314,11 @@ impl Failover {
             Duty::Park => self.tell(Note::Parked(node)),
             Duty::Unpark { .. } => self.tell(Note::Unparked(node)),
             Duty::Demote { .. } => self.rejoining = Some(node),
+            Duty::Save => {
+                (self.saved, self.said_saved) = (self.saving.take(), Duration::ZERO);
+                let bytes = if let Done::Saved { bytes } = done { Some(bytes) } else { None };
+                self.tell(Note::Saved(node, bytes));
+            }
             Duty::Shut | Duty::Open => self.shut = Some(*duty == Duty::Shut),
             Duty::Promote { .. } | Duty::ReadFence | Duty::Restore { .. } => {}
         }
@@ -306,6 +334,7 @@ impl Failover {
     pub fn look(&mut self, scene: &Scene<'_>, now: Duration) {
         self.wake(now);
         self.decide(scene);
+        self.say_saved(scene);
         self.consult(scene);
         self.suspends = self.is_alone(scene) || self.is_parting(scene);
     }
@@ -328,7 +357,10 @@ impl Failover {
             Ok(node) if node == self.me => self.guard(scene),
             Ok(_) => self.attend(scene),
             Err(_) if self.settings.promotes && follows_node(scene, self.other) => self.inherit(scene),
-            Err(_) => (self.suspicion, self.pressing) = (None, None),
+            Err(_) => {
+                (self.suspicion, self.pressing) = (None, None);
+                self.returned(scene);
+            }
         }
     }
 
@@ -432,7 +464,8 @@ impl Failover {
     }
 
     fn order(&mut self, node: NodeId, duty: Duty) {
-        self.errand = Some((node, duty.clone(), self.now + self.settings.errand_limit));
+        let limit = if duty == Duty::Save { SAVE_TIME } else { self.settings.errand_limit };
+        self.errand = Some((node, duty.clone(), self.now + limit));
         self.effects.push_back(Effect::Do { node, duty });
     }
 

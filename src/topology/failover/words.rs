@@ -12,6 +12,18 @@ use crate::protocol::info::RunId;
 /// Where a parked replica looks for its primary: nobody listens there.
 pub const PARKED: (&str, u16) = ("127.0.0.1", 1);
 
+/// What becomes of what an old primary has and the one in service lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rejoin {
+    /// It is counted, and dropped when the old primary becomes a replica.
+    #[default]
+    Always,
+    /// It is saved before.
+    Save,
+    /// It is left as it is, without traffic: an operator decides.
+    Clean,
+}
+
 /// How this process takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -30,8 +42,8 @@ pub struct Settings {
     pub fence_slack: Duration,
     /// A second primary is made a replica when it has gone on claiming for this long.
     pub rejoin_after: Duration,
-    /// Also when it holds data that would be dropped.
-    pub rejoin_dirty: bool,
+    /// What becomes of data that would be dropped.
+    pub rejoin: Rejoin,
     /// An order that has not been answered for this long counts as not answered.
     pub errand_limit: Duration,
     /// A gap of this length in our own running suspends acting.
@@ -42,7 +54,7 @@ pub struct Settings {
 
 impl Settings {
     /// The usual times, for nodes whose probes have this deadline.
-    pub fn usual(nodes: [(String, u16); 2], promotes: bool, rejoin_dirty: bool, limit: Duration) -> Self {
+    pub fn usual(nodes: [(String, u16); 2], promotes: bool, rejoin: Rejoin, limit: Duration) -> Self {
         let millis = Duration::from_millis;
         Self {
             promotes,
@@ -52,7 +64,7 @@ impl Settings {
             max_lag_bytes: 1024 * 1024,
             fence_slack: Duration::from_secs(4),
             rejoin_after: if promotes { millis(500) } else { Duration::ZERO },
-            rejoin_dirty,
+            rejoin,
             errand_limit: limit * 2 + millis(100),
             pause: limit / 2,
             witness: None,
@@ -90,6 +102,8 @@ pub enum Duty {
     },
     /// Read the settings by which a primary without its replica refuses writes.
     ReadFence,
+    /// Save everything that it has, and set the file aside. Takes its time.
+    Save,
     /// Have it refuse every write: `min-replicas-to-write` beyond any number of replicas.
     Shut,
     /// Set that back, if it is so.
@@ -110,6 +124,7 @@ impl Duty {
             Self::Demote { .. } => "demote",
             Self::Promote { .. } => "promote",
             Self::ReadFence => "read fence",
+            Self::Save => "save",
             Self::Shut => "shut",
             Self::Open => "open",
             Self::Restore { .. } => "restore fence",
@@ -142,6 +157,11 @@ pub enum Done {
     Promoted {
         /// `min-replicas-to-write` before it was lifted.
         min_replicas: u64,
+    },
+    /// Everything was saved.
+    Saved {
+        /// The size of the file.
+        bytes: u64,
     },
     /// The fence as it is set.
     Fence(Fence),
@@ -177,6 +197,8 @@ pub enum Effect {
     Consult(Ask),
     /// Ask the process beside the other node for a lease; it answers with this number, to `handle_promise`.
     Plead(u64),
+    /// Tell the process beside the other node that this process of ours has been saved, and may lose what it has.
+    Saved(RunId),
     /// Log and count.
     Tell(Note),
 }
@@ -194,6 +216,19 @@ pub enum Proof {
     Fenced,
     /// It is silent, and the witness gave us the pair: the process beside it is cut off, and does not serve it.
     Voted,
+}
+
+impl Proof {
+    /// In a word, for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Agreed => "agreed",
+            Self::Replaced => "replaced",
+            Self::Fenced => "fenced",
+            Self::Voted => "voted",
+        }
+    }
 }
 
 impl fmt::Display for Proof {
@@ -235,6 +270,8 @@ pub enum Note {
     Rejoining(NodeId, Option<u64>),
     /// A second primary is left as it is: it may hold data that the primary lacks.
     LeftAlone(NodeId),
+    /// What it has is saved; bytes, if there was any.
+    Saved(NodeId, Option<u64>),
     /// It is a replica in sync.
     Rejoined(NodeId),
     /// A duty came to nothing.
