@@ -10,8 +10,8 @@ use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
-    ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node, ProbeTimes, Rejoin, Secret,
-    Sentinels, ServerTls, UpstreamTls, value,
+    Admin, AdminGuard, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node,
+    ProbeTimes, Rejoin, Secret, Sentinels, ServerTls, UpstreamTls, admin_token, value,
 };
 
 mod witness;
@@ -86,7 +86,7 @@ impl Reader<'_> {
         let (redis_user, redis_password) = self.login();
         let upstream_tls = self.upstream_tls();
         let channel = self.one(&keys::CHANNEL, value::name);
-        let admin = self.one(&keys::ADMIN, value::admin);
+        let (admin, admin_guard) = self.admin();
         let metrics = self.one(&keys::METRICS, value::socket);
         let workers = self.size(&keys::WORKERS);
         let lanes = self.one(&keys::LANES, |text| value::second_word(keys::LANES.kind, text)).map(|off| !off);
@@ -119,6 +119,7 @@ impl Reader<'_> {
             redis_user,
             redis_password,
             admin: admin?,
+            admin_guard,
             metrics,
             workers,
             lanes: lanes?,
@@ -217,6 +218,37 @@ impl Reader<'_> {
             }
         }
         Some(UpstreamTls { ca: ca?, client: cert.zip(key), server_name })
+    }
+
+    fn admin(&mut self) -> (Option<Admin>, Option<AdminGuard>) {
+        let admin = self.one(&keys::ADMIN, value::admin);
+        let client_ca = self.one(&keys::ADMIN_CLIENT_CA, value::path);
+        let token = self.one(&keys::ADMIN_TOKEN_FILE, value::path);
+        let token = token.and_then(|file| match admin_token(&file) {
+            Ok(token) => Some(token),
+            Err(message) => {
+                self.problems.add(self.place(&keys::ADMIN_TOKEN_FILE), message);
+                None
+            }
+        });
+        let given = [&keys::ADMIN_CLIENT_CA, &keys::ADMIN_TOKEN_FILE].map(|key| !self.sources.of(key).is_empty());
+        match &admin {
+            Some(Admin::Tcp(address)) if !address.ip().is_loopback() && given == [false, false] => {
+                let message = format!(
+                    "{address} can be reached from other machines, and whoever does could switch the pair: it needs \
+                     admin-client-ca (operators show a certificate) or admin-token-file (they know a secret)"
+                );
+                self.problems.add(self.place(&keys::ADMIN), message);
+            }
+            Some(Admin::Unix(_)) if given != [false, false] => {
+                let key = if given == [true, false] { &keys::ADMIN_CLIENT_CA } else { &keys::ADMIN_TOKEN_FILE };
+                self.problems
+                    .add(self.place(key), "is for an admin API over TCP; a Unix socket has its owner and mode");
+            }
+            _ => {}
+        }
+        let guard = (client_ca.is_some() || token.is_some()).then_some(AdminGuard { client_ca, token });
+        (admin, guard)
     }
 
     fn drain(&mut self) -> DrainTimes {

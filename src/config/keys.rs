@@ -37,7 +37,7 @@ pub enum Kind {
     Address,
     /// `HOST:PORT`; once.
     Place,
-    /// `unix:PATH` or a loopback `IP:PORT`.
+    /// `unix:PATH` or `IP:PORT`.
     Admin,
     /// One of two words.
     Either(&'static str, &'static str),
@@ -176,7 +176,13 @@ keys! {
         ADMIN = "admin", Admin,
             Found("unix:/run/changeover.sock as root, else unix:$XDG_RUNTIME_DIR/changeover.sock, else in /tmp",
                 defaults::admin_text),
-            "Where `status`, `switchover`, `drain` and `adopt` reach the process; TCP on loopback only.";
+            "Where `status`, `switchover`, `drain` and the like reach the process; TCP beyond this machine only with \
+             `admin-client-ca` or `admin-token-file`.";
+        ADMIN_CLIENT_CA = "admin-client-ca", File, Nothing("operators need no certificate"),
+            "Serve the admin API over TLS (with `cert`), to operators with a certificate that this CA signed.";
+        ADMIN_TOKEN_FILE = "admin-token-file", File, Nothing("operators need no token"),
+            "Serve it over TLS (with `cert`), to operators who know the secret in this file; one newline at its end is \
+             dropped.";
         METRICS = "metrics", Socket, Nothing("not served"), "Where /metrics, /livez and /readyz are served.";
         WORKERS = "workers", Count(1, 256), Found("one for each core, at most 8", defaults::workers_text), "Worker threads.";
         LANES = "lanes", Either("on", "off"), Value("on"),
@@ -206,7 +212,8 @@ keys! {
         PROBE_FAST_INTERVAL = "probe-fast-interval", Time(1, MINUTE), Value("5ms"),
             "Time between polls while a change is under way.";
         PROBE_DEADLINE = "probe-deadline", Time(10, 5 * MINUTE), Value("1s"),
-            "A node that has not answered for this long counts as silent.";
+            "A node that has not answered for this long counts as silent: requests are held. With `failover = none` those \
+             that are in flight wait for their own reply, up to `hold-time`, as long as no other node is primary.";
     }
     "Failover" {
         FAILOVER = "failover", OneOf(&["none", "pair", "sentinel"]), Value("none"),

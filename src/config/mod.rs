@@ -3,6 +3,7 @@
 //! `keys.rs` is the one table of settings; `source.rs` collects texts by key, `value.rs` reads one text, `build.rs` puts
 //! them together. It opens no socket and looks into no certificate. Invariant: a `Config` that exists is consistent.
 
+mod admin;
 mod build;
 mod defaults;
 mod effective;
@@ -17,12 +18,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use crate::topology::failover::Rejoin;
+pub use admin::{AdminAddress, AdminGuard, AdminLogin, admin_address, admin_token};
 pub use build::{Loaded, Log, Setting, load, password as secret_file};
 pub use defaults::default_admin;
 pub use effective::to_toml;
 pub use problem::{Place, Problem, Problems};
 pub use source::{Flags, Given};
-pub use value::admin;
 
 /// Everything `changeover run` needs to know, validated.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Config {
     pub redis_password: Option<Secret>,
     /// Where operators reach the process.
     pub admin: Admin,
+    /// What they must show there; always something where other machines can reach it.
+    pub admin_guard: Option<AdminGuard>,
     /// Where `/metrics`, `/livez` and `/readyz` are served.
     pub metrics: Option<SocketAddr>,
     /// Worker threads (at least 1).
@@ -109,7 +112,7 @@ pub struct Node {
 pub enum Admin {
     /// A Unix socket (mode 0600).
     Unix(PathBuf),
-    /// A loopback TCP address.
+    /// A TCP address.
     Tcp(SocketAddr),
 }
 

@@ -409,6 +409,9 @@ impl Ride {
         remember(&lane.waker, cx.waker());
         // First of all: nothing is read from a node that was given up.
         if lane.epoch() <= worker.orders().given_up {
+            if let Some(link) = lane.link.borrow().as_ref() {
+                link.upstream.forsake();
+            }
             return Poll::Ready(true);
         }
         lane.send(cx);

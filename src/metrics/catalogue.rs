@@ -121,6 +121,7 @@ families! {
             ("limit", "The connection limit was reached."),
             ("drain", "Closed between two commands, by a drain."),
             ("drain_cut", "Closed with something unanswered, at the drain's deadline or by a second SIGTERM."),
+            ("killed", "A CLIENT KILL named it by its id, or it killed its own connection."),
             ("state_lost", "What tied it to its Redis connection could not be moved to another."),
         ]
     };

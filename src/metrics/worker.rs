@@ -47,6 +47,7 @@ series! {
         ClosedDrain = CONNECTIONS_CLOSED "drain",
         ClosedDrainCut = CONNECTIONS_CLOSED "drain_cut",
         ClosedStateLost = CONNECTIONS_CLOSED "state_lost",
+        ClosedKilled = CONNECTIONS_CLOSED "killed",
         HandshakeFull = HANDSHAKES "full",
         HandshakeResumed = HANDSHAKES "resumed",
         HandshakeTimeout = HANDSHAKES "timeout",

@@ -12,6 +12,7 @@ use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span
 use crate::protocol::{encode, inline};
 
 use super::blocking::Deadline;
+use super::identity::Telling;
 use super::pipeline::Entry;
 use super::receipt::NO_REPLICAS;
 use super::subscription::Confirmations;
@@ -57,6 +58,7 @@ impl Session {
                     && !self.transaction.raw_ahead
                     && !self.leaving_lane()
                     && self.tail.is_none()
+                    && !self.naming()
                     && (room || self.may_stream())
             }
         }
@@ -135,6 +137,12 @@ impl Session {
             return;
         }
         self.tally.command(Kind::of(found.map(|found| found.class), found.is_some_and(|found| found.blocks.is_some())));
+        self.doomed = false;
+        if let Class::Connection(kind) = class
+            && self.keep_naming(kind)
+        {
+            return;
+        }
         let blocks = found.is_some_and(|found| found.blocks.is_some());
         if class == Class::Read && blocks && !self.transaction.queueing(class) && self.resolve_tail() {
             return;
@@ -168,6 +176,11 @@ impl Session {
                 .filter(|_| !queued),
             scan,
             receipt,
+            telling: match class {
+                Class::Connection(kind) if !queued => Telling::of(kind),
+                _ => None,
+            },
+            named: self.naming(),
             ..Entry::new(class)
         });
     }

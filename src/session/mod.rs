@@ -18,6 +18,8 @@
 //!                 detach        (collects the other replies of this upstream first)
 //! ```
 //!
+//! Before the greeting it may have to be told where another client is, which its state names ([`Phase::Asking`]).
+//!
 //! Nothing here waits, reads a clock or touches a socket. What is counted is left in a [`Tally`] for the caller.
 
 mod admission;
@@ -26,6 +28,9 @@ mod blocking;
 mod change;
 mod cutover;
 mod greeting;
+mod identity;
+mod mark;
+mod naming;
 mod notice;
 mod pipeline;
 mod preamble;
@@ -50,6 +55,8 @@ use crate::protocol::request::{Limits, RequestFramer};
 
 use affinity::Affinity;
 use cutover::Cutover;
+use identity::Identity;
+use naming::Naming;
 use pipeline::Pipeline;
 use preamble::ConnectionState;
 use replies::Assembly;
@@ -60,9 +67,11 @@ use transaction::TransactionState;
 
 pub use affinity::Home;
 pub use greeting::{Greeting, Heard};
+pub use identity::Whereabouts;
+pub use mark::Mark;
+pub use naming::{Found, Question};
 pub use preamble::LaneKey;
 pub use receipt::Receipts;
-pub use scan::Mark;
 pub use tally::{Kind, Tally};
 
 /// What all sessions of a process have in common.
@@ -94,6 +103,14 @@ pub struct Session {
     subscriptions: Subscriptions,
     cutover: Option<Box<Cutover>>,
     tail: Option<Tail>,
+    identity: Identity,
+    naming: Option<Naming>,
+    /// See [`Session::take_verdict`].
+    verdict: Option<u64>,
+    /// See [`Session::doomed`].
+    doomed: bool,
+    /// See [`Session::take_voided`].
+    voided: Option<u64>,
     assembly: Assembly,
     stream: Stream,
     /// Writes were taken whose receipt has not been asked for.
@@ -125,6 +142,8 @@ pub struct Session {
 enum Phase {
     /// No upstream.
     Detached,
+    /// The client's connection state names another client: where that is has to be known before it is replayed.
+    Asking,
     /// The client's connection state is being replayed.
     Greeting(Greeting),
     /// Commands go up, replies come down, one for one.
@@ -150,6 +169,11 @@ impl Session {
             subscriptions: Subscriptions::default(),
             cutover: None,
             tail: None,
+            identity: Identity::default(),
+            naming: None,
+            verdict: None,
+            doomed: false,
+            voided: None,
             assembly: Assembly::default(),
             stream: Stream::default(),
             receipt_due: false,
@@ -188,9 +212,18 @@ impl Session {
     /// A fresh upstream of the session's own is there: the client's state is replayed on it before anything else.
     pub fn attach(&mut self) {
         self.upstream_mark = self.mark;
+        self.identity.actual = None;
+        match self.state.redirection() {
+            Some(_) => self.phase = Phase::Asking,
+            None => self.greet(None),
+        }
+    }
+
+    /// The replay begins; invalidations are redirected to the connection that this upstream calls so.
+    fn greet(&mut self, redirection: Option<u64>) {
         self.shorten_blocking();
         self.recall_receipts();
-        let mut preamble = self.state.preamble();
+        let mut preamble = self.state.preamble(self.identity.told.is_some(), redirection);
         if self.settings.lanes && self.pipeline.waits_for_replicas() && preamble.replies == 0 {
             // WAIT covers what was written before the last command of the same connection.
             preamble.say(&[b"PING"]);
@@ -203,6 +236,7 @@ impl Session {
     /// The session has a place on a lane, which has been brought into the state of [`Session::lane_key`].
     pub fn board(&mut self) {
         self.upstream_mark = self.mark;
+        self.identity.actual = None;
         self.phase = Phase::Open;
     }
 
@@ -225,7 +259,7 @@ impl Session {
     /// Bytes for the upstream now. Under a `hold` only what was begun is finished.
     pub fn to_send(&self, hold: bool) -> &[u8] {
         match &self.phase {
-            Phase::Detached | Phase::Refused(_) => &[],
+            Phase::Detached | Phase::Asking | Phase::Refused(_) => &[],
             Phase::Greeting(greeting) => greeting.to_send(),
             Phase::Raw => &self.raw,
             Phase::Open if !self.aside().is_empty() && !self.begun() => self.aside(),
@@ -262,12 +296,13 @@ impl Session {
 
     /// There is something for an upstream to do.
     pub fn wants_upstream(&self) -> bool {
-        self.waits() || self.subscribed() && matches!(self.phase, Phase::Detached)
+        let needed = self.subscribed() || self.identity.summoned;
+        self.waits() || needed && matches!(self.phase, Phase::Detached)
     }
 
     /// The client has asked for something that has not been sent.
     pub fn waits(&self) -> bool {
-        self.pipeline.waiting() > 0 || self.stream.open() || self.large_ahead()
+        self.pipeline.waiting() > 0 || self.stream.open() || self.large_ahead() || self.naming_waits()
     }
 
     /// The node refused, and has said all it had to say: time to [`Session::detach`].
@@ -310,7 +345,7 @@ impl Session {
 
     /// The client may be left now: nothing is owed, nothing is half said, no transaction is open.
     pub fn quiet(&self) -> bool {
-        let idle = self.pipeline.undelivered() == 0 && !self.stream.open() && self.raw.is_empty();
+        let idle = self.pipeline.undelivered() == 0 && !self.stream.open() && self.raw.is_empty() && !self.naming();
         idle && !self.framer.in_command() && !self.transaction.open() && !self.transaction.watching()
     }
 

@@ -17,14 +17,15 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::protocol::command::{Class, Transaction};
+use crate::protocol::command::{Class, Connection, Transaction};
 
 use super::blocking::Deadline;
+use super::identity::Telling;
 use super::subscription::Confirmations;
 
 /// What we asked for ourselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
+pub(super) enum Ours {
     /// The last entry of a stream (`tail.rs`).
     Tail,
     /// Whether a replica has what stands before (`receipt.rs`).
@@ -50,8 +51,12 @@ pub(super) struct Entry {
     pub confirmations: Option<Confirmations>,
     /// It is of the SCAN family: its cursor is marked in the reply, and void on another upstream.
     pub scan: bool,
+    /// Which ids stand in its reply.
+    pub telling: Option<Telling>,
+    /// It names other clients by ids that only its upstream understands.
+    pub named: bool,
     /// We asked, not the client: the reply is ours.
-    pub silent: Option<Question>,
+    pub silent: Option<Ours>,
     /// Its reply is kept until a receipt has come (`receipt.rs`).
     pub receipt: bool,
     /// It has its reply, and not its receipt.
@@ -73,6 +78,8 @@ impl Entry {
             deadline: None,
             confirmations: None,
             scan: false,
+            telling: None,
+            named: false,
             silent: None,
             receipt: false,
             unconfirmed: false,
@@ -84,7 +91,9 @@ impl Entry {
     /// Sending it twice has the effect of sending it once.
     pub(super) fn may_repeat(&self) -> bool {
         let harmless = match self.class {
-            Class::Connection(_) | Class::Subscription(_) => true,
+            // (The second might reach what is blocked now because the first has been.)
+            Class::Connection(kind) => kind != Connection::Unblock,
+            Class::Subscription(_) => true,
             Class::Transaction(kind) => kind != Transaction::Exec,
             class => class.may_repeat(),
         };
@@ -309,9 +318,7 @@ impl Pipeline {
     /// Waiting commands want a receipt, and none that would cover them has been asked for.
     pub(super) fn receipt_missing(&self) -> bool {
         let mut waiting = self.entries.range(self.sent..).rev();
-        waiting
-            .find(|entry| entry.receipt || entry.silent == Some(Question::Receipt))
-            .is_some_and(|entry| entry.receipt)
+        waiting.find(|entry| entry.receipt || entry.silent == Some(Ours::Receipt)).is_some_and(|entry| entry.receipt)
     }
 
     /// Commands sent and not answered.
@@ -421,6 +428,23 @@ impl Pipeline {
         }
         self.framed = self.bytes.len();
         self.bytes.extend_from_slice(tail.get(at..).unwrap_or_default());
+    }
+
+    /// The newest command names clients, and has no answer.
+    pub(super) fn last_is_named(&self) -> bool {
+        self.entries.back().is_some_and(|entry| entry.named && entry.answer.is_none())
+    }
+
+    /// Takes that command out again, before it is sent (again); false when there is none.
+    pub(super) fn take_last_named(&mut self) -> bool {
+        let found = self.last_is_named() && self.sent < self.entries.len() && !self.mid_command();
+        if let Some(entry) = if found { self.entries.pop_back() } else { None } {
+            self.framed -= entry.len;
+            let unfinished = self.bytes.split_off(self.framed + entry.len);
+            self.bytes.truncate(self.framed);
+            self.bytes.extend_from_slice(&unfinished);
+        }
+        found
     }
 
     /// The commands that wait to be sent, and that the client has no reply of.

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use crate::protocol::command::{Class, Command, Transaction};
 use crate::protocol::encode;
 
-use super::pipeline::{Entry, Question};
+use super::pipeline::{Entry, Ours};
 use super::{Home, Phase, Session};
 
 /// What clients are promised of a write that was answered.
@@ -137,9 +137,9 @@ impl Session {
         // WAIT covers what was written before the last command of its connection began: a command that blocked wrote
         // later than that, so another one stands between.
         self.pipeline.append(PING);
-        self.pipeline.push(Entry { silent: Some(Question::Nothing), ..Entry::new(Class::Harmless) });
+        self.pipeline.push(Entry { silent: Some(Ours::Nothing), ..Entry::new(Class::Harmless) });
         self.pipeline.append(&receipts.question);
-        self.pipeline.push(Entry { silent: Some(Question::Receipt), ..Entry::new(Class::Harmless) });
+        self.pipeline.push(Entry { silent: Some(Ours::Receipt), ..Entry::new(Class::Harmless) });
         self.pipeline.append(&unfinished);
     }
 

@@ -70,7 +70,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(2);
 
 fn machines(me: usize, witness: bool, memory: Option<Memory>, now: Duration) -> (Topology, Failover) {
     let names = vec!["node0".to_owned(), "node1".to_owned()];
-    let topology = Topology::new(RuleSettings { nodes: names, silent_after: LIMIT }, memory, now);
+    let topology = Topology::new(RuleSettings { nodes: names, silent_after: LIMIT, silent_for: LIMIT }, memory, now);
     let addresses = ["node0", "node1"].map(|name| (name.to_owned(), 6379));
     let rejoin = if witness { Rejoin::Save } else { Rejoin::Always };
     let usual = Settings::usual(addresses, true, rejoin, LIMIT);

@@ -471,7 +471,7 @@ impl Run {
                 Some("the witness pauses")
             }
             // The whole machine, or all of its network.
-            (18, _) if pause.as_millis() % 2 == 0 => {
+            (18, _) if pause.as_millis().is_multiple_of(2) => {
                 self.world.nodes[at].frozen = self.world.nodes[at].alive;
                 self.agents[at].paused_until = now + pause;
                 Some("and its node freeze")

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Owner;
 use crate::config::FailoverMode;
 use crate::io::admin::{
-    ConnectionsStatus, FailoverStatus, HoldStatus, NodeLink, NodeRole, NodeStatus, PeerStatus, Status, ViewState,
-    ViewStatus, WitnessStatus, whole_ms,
+    ConnectionsStatus, FailoverStatus, FeltStatus, HoldStatus, NodeLink, NodeRole, NodeStatus, PeerStatus, Status,
+    ViewState, ViewStatus, WitnessStatus, whole_ms,
 };
 use crate::io::clock;
 use crate::metrics::worker::{Counter, Gauge, Totals};
@@ -54,6 +54,7 @@ impl Owner {
                 accepted: totals.counter(Counter::ConnectionsAccepted),
                 commands: totals.commands(),
             },
+            felt: felt(&totals),
             peers: self.peers_status(now),
             last_changes: self.changes.reports(),
             drain: self.drain_status(now),
@@ -176,6 +177,22 @@ impl Owner {
                 age_ms: whole_ms(now.saturating_sub(peer.heard)),
             })
             .collect()
+    }
+}
+
+fn felt(totals: &Totals) -> FeltStatus {
+    let sum = |counters: &[Counter]| counters.iter().map(|counter| totals.counter(*counter)).sum();
+    FeltStatus {
+        waits: sum(&[
+            Counter::HoldsReleased,
+            Counter::HoldsLimitTime,
+            Counter::HoldsLimitBytes,
+            Counter::HoldsLimitRequests,
+            Counter::HoldsClosed,
+        ]),
+        errors: sum(&[Counter::ErrorsAuthored]),
+        closed_by_us: sum(&[Counter::ClosedDrain, Counter::ClosedDrainCut]),
+        closed_by_clients: sum(&[Counter::ClosedByClient, Counter::ClosedReset]),
     }
 }
 

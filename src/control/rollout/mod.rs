@@ -3,6 +3,7 @@
 //! It decides nothing: `patch` does. Invariant: a record is on disk before anything that follows it is carried out, and
 //! when it cannot be written nothing that follows it is.
 
+mod meter;
 pub mod sight;
 mod tasks;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::fleet::Fleet;
+use crate::io::admin_access::Access;
 use crate::io::clock;
 use crate::io::journal_file::{JournalFile, JournalFileError};
 use crate::patch::health::Observation;
@@ -22,6 +24,7 @@ use crate::patch::plan::Plan;
 use crate::patch::rollout::{Outcome, Rollout, Word};
 use crate::patch::shard::words::{Answer, Order, Output};
 use crate::patch::window::{State, Window};
+use meter::Meter;
 
 /// Between two looks at a shard.
 const LOOK: Duration = Duration::from_millis(200);
@@ -44,6 +47,8 @@ pub enum Told<'a> {
 pub struct Means {
     /// How nodes are reached, and the commands.
     pub fleet: Fleet,
+    /// What is shown to them.
+    pub access: Access,
     /// The rollout's own name; commands are started under it.
     pub id: String,
     /// Where the folders of commands are.
@@ -68,6 +73,7 @@ struct Run<'a, W> {
     plan: Arc<Plan>,
     looking: BTreeSet<usize>,
     window: Option<State>,
+    meter: Meter,
     events: mpsc::Sender<Event>,
     watch: &'a mut W,
 }
@@ -85,13 +91,22 @@ pub async fn run(
 ) -> Result<Outcome, JournalFileError> {
     let (events, mut inbox) = mpsc::channel(QUEUE);
     let plan = Arc::new(rollout.plan().clone());
-    let mut run =
-        Run { rollout, journal, means: Arc::new(means), plan, looking: BTreeSet::new(), window: None, events, watch };
+    let mut run = Run {
+        rollout,
+        journal,
+        means: Arc::new(means),
+        plan,
+        looking: BTreeSet::new(),
+        window: None,
+        meter: Meter::default(),
+        events,
+        watch,
+    };
     run.look_at_window();
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        run.carry_out()?;
+        run.carry_out().await?;
         if let Some(outcome) = run.rollout.outcome() {
             return Ok(outcome);
         }
@@ -125,10 +140,11 @@ impl<W: FnMut(Told<'_>)> Run<'_, W> {
         }
     }
 
-    fn carry_out(&mut self) -> Result<(), JournalFileError> {
+    async fn carry_out(&mut self) -> Result<(), JournalFileError> {
         while let Some(output) = self.rollout.poll_output() {
             match output {
-                Output::Record(record) => {
+                Output::Record(mut record) => {
+                    self.meter.handle_record(&mut record, &self.means.fleet, &self.means.access, &self.plan).await;
                     self.journal.append(&record)?;
                     (self.watch)(Told::Record(&record));
                 }
@@ -159,7 +175,7 @@ impl<W: FnMut(Told<'_>)> Run<'_, W> {
             let (means, plan, events) = (Arc::clone(&self.means), Arc::clone(&self.plan), self.events.clone());
             spawn(async move {
                 let seen = match plan.shards.get(shard) {
-                    Some(plan) => sight::look(&means.fleet, plan).await,
+                    Some(plan) => sight::look(&means.fleet, &means.access, plan).await,
                     None => Observation { asked_at: clock::now(), proxies: Vec::new() },
                 };
                 let _ = events.send(Event::Seen { shard, seen }).await;

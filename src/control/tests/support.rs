@@ -178,6 +178,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         redis_user: None,
         redis_password: None,
         admin: Admin::Unix(pair.dir().join(name)),
+        admin_guard: None,
         metrics: None,
         workers: 2,
         lanes: true,

@@ -23,6 +23,7 @@ use crate::session::{Receipts, Settings};
 use super::marker::Markers;
 use super::{Limits, Pool, Target, Worker};
 use crate::io::orders::{News, Orders};
+use crate::io::register::Register;
 use crate::io::tls::ServerSide;
 
 /// Sockets on their way to one worker.
@@ -74,6 +75,7 @@ pub fn start(
 ) -> io::Result<Workers> {
     let listener = listen(config.listen)?;
     let local_addr = listener.local_addr()?;
+    let register = Arc::new(Register::default());
     let mut threads = Vec::new();
     let mut doors = Vec::new();
     for (index, stats) in stats.iter().enumerate() {
@@ -88,6 +90,7 @@ pub fn start(
             orders: orders.clone(),
             news: news.clone(),
             stats: Arc::clone(stats),
+            register: Arc::clone(&register),
             markers: format!(
                 "{}:{:x}-{}-{index}:",
                 config.channel,
@@ -139,6 +142,7 @@ struct Seed {
     orders: watch::Receiver<Orders>,
     news: mpsc::Sender<News>,
     stats: Arc<WorkerStats>,
+    register: Arc<Register>,
     /// What this worker's marker channels begin with.
     markers: Vec<u8>,
 }
@@ -174,6 +178,7 @@ impl Seed {
             tally: Cell::new((0, 0)),
             lanes: RefCell::default(),
             markers,
+            register: self.register,
             stats: self.stats,
         });
         worker.take_orders(orders, crate::io::clock::now());

@@ -1,5 +1,6 @@
 //! A session told byte by byte what happens to it; stories a client would tell.
 
+mod identity;
 mod receipts;
 mod subscribers;
 
