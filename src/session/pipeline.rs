@@ -55,6 +55,8 @@ pub(super) struct Entry {
     pub confirmations: Option<Box<Confirmations>>,
     /// It is of the SCAN family: its cursor is marked in the reply, and void on another upstream.
     pub scan: bool,
+    /// What the client said, when something else is sent that is answered alike.
+    pub remembers: Option<Box<Bytes>>,
     /// Which ids stand in its reply.
     pub telling: Option<Telling>,
     /// It names other clients by ids that only its upstream understands.
@@ -65,6 +67,8 @@ pub(super) struct Entry {
     pub receipt: bool,
     /// It has its reply, and not its receipt.
     pub unconfirmed: bool,
+    /// Whether it was queued or run is known only from the reply of its MULTI: it is not sent again before that.
+    pub doubtful: bool,
     /// It was passed through without being kept: it cannot be sent again.
     pub streamed: bool,
     /// The reply, when it is known before its turn.
@@ -84,14 +88,21 @@ impl Entry {
             deadline: None,
             confirmations: None,
             scan: false,
+            remembers: None,
             telling: None,
             named: false,
             silent: None,
             receipt: false,
             unconfirmed: false,
+            doubtful: false,
             streamed: false,
             answer: None,
         }
+    }
+
+    /// What stands behind it cannot leave in one piece with what stands before.
+    fn holds_up(&self) -> bool {
+        self.answer.is_some() || self.doubtful
     }
 
     /// Sending it twice has the effect of sending it once.
@@ -233,7 +244,7 @@ impl Pipeline {
 
     fn run_end(&self) -> usize {
         let mut end = self.sent_end;
-        for entry in self.entries.iter().skip(self.sent).take_while(|entry| entry.answer.is_none()) {
+        for entry in self.entries.iter().skip(self.sent).take_while(|entry| !entry.holds_up()) {
             end += entry.len;
             if entry.blocks {
                 break;
@@ -266,7 +277,7 @@ impl Pipeline {
         self.sent = from;
         self.sent_end -= bytes;
         self.cursor = self.sent_end;
-        self.holes = self.entries.iter().skip(self.sent).filter(|entry| entry.answer.is_some()).count();
+        self.holes = self.entries.iter().skip(self.sent).filter(|entry| entry.holds_up()).count();
     }
 
     /// The next command to be sent is WAIT or WAITAOF.
@@ -474,7 +485,7 @@ impl Pipeline {
             confirmations.restart();
         }
         (self.answered, self.sent, self.sent_end, self.cursor) = (0, 0, 0, 0);
-        self.holes = self.entries.iter().filter(|entry| entry.answer.is_some()).count();
+        self.holes = self.entries.iter().filter(|entry| entry.holds_up()).count();
         self.settle();
         u64::try_from(again).unwrap_or(u64::MAX)
     }
@@ -487,7 +498,12 @@ impl Pipeline {
 
     /// Replaces the bytes of waiting commands by what `change` returns for them.
     pub(super) fn rewrite_waiting(&mut self, mut change: impl FnMut(&Entry, &[u8]) -> Option<BytesMut>) {
-        if !self.entries.range(self.sent..).any(|entry| entry.scan || entry.deadline.is_some()) || self.mid_command() {
+        if !self
+            .entries
+            .range(self.sent..)
+            .any(|entry| entry.scan || entry.deadline.is_some() || entry.remembers.is_some())
+            || self.mid_command()
+        {
             return;
         }
         let tail = self.bytes.split_off(self.sent_end);
@@ -529,9 +545,24 @@ impl Pipeline {
         self.entries.range_mut(self.sent.max(self.delivered)..)
     }
 
+    /// The MULTI in front was accepted, so that what followed it was not run (`None`); or it was not, and nobody knows:
+    /// those get this answer. Says how many those are.
+    pub(super) fn settle_doubts(&mut self, answer: Option<&Bytes>) -> u64 {
+        let mut count = 0;
+        for entry in self.entries.iter_mut().filter(|entry| entry.doubtful) {
+            entry.doubtful = false;
+            entry.answer = entry.answer.take().or_else(|| answer.cloned());
+            count += 1;
+        }
+        if count > 0 {
+            self.skip_answered();
+        }
+        count
+    }
+
     /// Call after answers were given to waiting commands: they are skipped from now on.
     pub(super) fn skip_answered(&mut self) {
-        self.holes = self.entries.iter().skip(self.sent).filter(|entry| entry.answer.is_some()).count();
+        self.holes = self.entries.iter().skip(self.sent).filter(|entry| entry.holds_up()).count();
         self.settle();
     }
 

@@ -277,7 +277,8 @@ impl Session {
         let connection = if let Class::Connection(kind) = class { Some(kind) } else { None };
         if let Some(kind) = connection.filter(|_| !failed && !queued) {
             let named = if entry.named { self.naming.as_ref().map(Naming::told) } else { None };
-            self.state.accepted(kind, named.as_deref().unwrap_or(bytes));
+            let said = named.as_deref().or(entry.remembers.as_deref().map(|own| &own[..]));
+            self.state.accepted(kind, said.unwrap_or(bytes));
             if kind == crate::protocol::command::Connection::Reset {
                 self.subscriptions = Subscriptions::default();
             }

@@ -4,6 +4,7 @@ mod identity;
 mod quick;
 mod receipts;
 mod subscribers;
+mod transactions;
 mod words;
 
 use super::*;
