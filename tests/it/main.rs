@@ -18,6 +18,7 @@ mod lifecycle;
 mod memory;
 mod queues;
 mod rollout;
+mod rows;
 mod sentinel;
 mod stateful;
 mod steady;
