@@ -45,12 +45,14 @@ pub(super) struct Entry {
     pub blocks: bool,
     /// It was sent inside MULTI: it is queued, not run; sending it again does no harm.
     pub in_transaction: bool,
+    /// Nothing else about it can matter (see `plain.rs`).
+    pub plain: bool,
     /// It is EXEC, of a transaction that only reads.
     pub harmless: bool,
     /// It blocks no longer than until then.
-    pub deadline: Option<Deadline>,
+    pub deadline: Option<Box<Deadline>>,
     /// It has confirmations instead of a reply.
-    pub confirmations: Option<Confirmations>,
+    pub confirmations: Option<Box<Confirmations>>,
     /// It is of the SCAN family: its cursor is marked in the reply, and void on another upstream.
     pub scan: bool,
     /// Which ids stand in its reply.
@@ -77,6 +79,7 @@ impl Entry {
             class,
             blocks: false,
             in_transaction: false,
+            plain: false,
             harmless: false,
             deadline: None,
             confirmations: None,
@@ -187,6 +190,17 @@ impl Pipeline {
         self.blocking += usize::from(entry.blocks);
         self.entries.push_back(entry);
         self.settle();
+    }
+
+    /// A whole plain command; false when it would stand behind an unfinished one.
+    pub(super) fn push_plain(&mut self, command: &[u8], class: Class) -> bool {
+        if self.framed != self.bytes.len() {
+            return false;
+        }
+        self.bytes.extend_from_slice(command);
+        self.framed += command.len();
+        self.entries.push_back(Entry { len: command.len(), plain: true, ..Entry::new(class) });
+        true
     }
 
     // ---- what goes to the upstream ----
@@ -324,6 +338,24 @@ impl Pipeline {
         self.settle();
     }
 
+    /// How many of the oldest commands are plain, sent, and without a reply; at most `most`.
+    pub(super) fn plain_ahead(&self, most: usize) -> usize {
+        if self.delivered > 0 || self.answered > 0 {
+            return 0;
+        }
+        let sent = self.entries.iter().take(self.sent.min(most));
+        sent.take_while(|entry| entry.plain && entry.answer.is_none()).count()
+    }
+
+    /// The client has the replies of the `count` oldest commands; see [`Pipeline::plain_ahead`].
+    pub(super) fn drop_plain(&mut self, count: usize) {
+        self.delivered = count.min(self.sent);
+        self.answered = self.delivered;
+        self.delivered_end = self.entries.range(..self.delivered).map(|entry| entry.len).sum();
+        self.release();
+        self.settle();
+    }
+
     /// The oldest undelivered command, its bytes, and its answer if that is known.
     pub(super) fn front(&self) -> Option<(&Entry, &[u8])> {
         let entry = self.entries.get(self.delivered)?;
@@ -376,7 +408,10 @@ impl Pipeline {
     pub(super) fn deliver_front(&mut self, keep: bool, wipe: bool) {
         let Some(entry) = self.entries.get(self.delivered) else { return };
         let (start, end) = (self.delivered_end, self.delivered_end + entry.len);
-        if wipe && let Some(secret) = self.bytes.get_mut(start..end) {
+        if wipe
+            && !keep
+            && let Some(secret) = self.bytes.get_mut(start..end)
+        {
             secret.fill(0);
         }
         if keep && start == end {
@@ -390,14 +425,32 @@ impl Pipeline {
         self.delivered += 1;
         self.delivered_end = end;
         if !keep {
-            self.release_delivered();
+            self.release();
         }
     }
 
-    /// Drops what was kept for a transaction.
+    /// Drops what was kept for a transaction; what may hold a secret is wiped.
     pub(super) fn release_delivered(&mut self) {
+        let mut at = 0;
+        for entry in self.entries.range(..self.delivered) {
+            let end = at + entry.len;
+            if matches!(entry.class, Class::Connection(_))
+                && let Some(secret) = self.bytes.get_mut(at..end)
+            {
+                secret.fill(0);
+            }
+            at = end;
+        }
+        self.release();
+    }
+
+    fn release(&mut self) {
         let (count, bytes) = (std::mem::take(&mut self.delivered), std::mem::take(&mut self.delivered_end));
-        self.blocking -= self.entries.drain(..count).filter(|entry| entry.blocks).count();
+        if count == 1 {
+            self.blocking -= usize::from(self.entries.pop_front().is_some_and(|entry| entry.blocks));
+        } else {
+            self.blocking -= self.entries.drain(..count).filter(|entry| entry.blocks).count();
+        }
         self.bytes.advance(bytes);
         self.answered = self.answered.saturating_sub(count);
         self.sent = self.sent.saturating_sub(count);

@@ -1,8 +1,10 @@
 //! A session told byte by byte what happens to it; stories a client would tell.
 
 mod identity;
+mod quick;
 mod receipts;
 mod subscribers;
+mod words;
 
 use super::*;
 use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
@@ -547,4 +549,38 @@ fn an_ordered_hold_finishes_what_was_begun_and_nothing_more() {
     story.session.sent(rest);
     assert!(story.session.to_send(true).is_empty());
     assert_eq!(story.session.in_flight(), 1);
+}
+
+#[test]
+fn what_names_the_connection_inside_a_transaction_is_replayed_as_it_was_said() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nSELECT 2\r\nSET a 1\r\n").upstream_gets("MULTI|SELECT 2|SET a 1|");
+    story.upstream("+OK\r\n+QUEUED\r\n+QUEUED\r\n").client_gets("+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+    story.another_upstream().upstream_gets("MULTI|SELECT 2|SET a 1|");
+}
+
+#[test]
+fn a_huge_reply_on_a_lane_is_asked_for_again_on_an_upstream_of_its_own() {
+    let mut story = Story::on_a_lane();
+    story.client("GET huge\r\n").upstream_gets("GET huge|");
+    let huge = format!("$2000000\r\n{}\r\n", "x".repeat(2_000_000));
+    let (first, rest) = huge.split_at(100_000);
+    story.upstream(first).client_gets("");
+    // What the client asks meanwhile waits.
+    assert_eq!(story.session.handle_input(b"SET huge y\r\n", &mut story.out), 0);
+    story.upstream(rest).client_gets("");
+    assert_eq!((story.session.home(), story.session.in_flight()), (Home::Own, 0));
+    story.another_upstream().upstream_gets("GET huge|");
+    story.upstream(first).upstream(rest).client_gets(&huge);
+    story.client("SET huge y\r\n").upstream_gets("SET huge y|");
+}
+
+#[test]
+fn a_huge_reply_that_something_stands_behind_is_passed_on() {
+    let mut story = Story::on_a_lane();
+    story.client("GET huge\r\nSET huge y\r\n").upstream_gets("GET huge|SET huge y|");
+    let huge = format!("$2000000\r\n{}\r\n", "x".repeat(2_000_000));
+    let (first, rest) = huge.split_at(100_000);
+    story.upstream(first).client_gets(first);
+    story.upstream(rest).upstream("+OK\r\n").client_gets(&format!("{rest}+OK\r\n"));
 }
