@@ -20,6 +20,7 @@ mod memory;
 mod queues;
 mod rejoin;
 mod rollout;
+mod rows;
 mod scripts;
 mod sentinel;
 mod stateful;
