@@ -107,7 +107,7 @@ impl Manager {
     fn stop(self, machine: &Machine) {
         self.over.send(()).ok();
         let value = self.clients.join().expect("the application saw an error");
-        assert!(value > 20, "hardly a load: {value}");
+        assert!(value > 10, "hardly a load: {value}");
         assert_eq!(machine.pair.a.cmd("GET rs").text(), value.to_string());
     }
 }
@@ -121,7 +121,8 @@ async fn count_up(client: redis::Client, ended: Receiver<()>) -> i64 {
         let told: i64 = redis::cmd("INCR").arg("rs").query_async(&mut manager).await.unwrap();
         assert_eq!(told, value + 1);
         value = told;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Time to hear of a close before the next command: it cannot take back one that it is just sending.
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     value
 }
