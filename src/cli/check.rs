@@ -78,8 +78,8 @@ fn live(config: &Config) -> ExitCode {
                 well = false;
                 say(&format!("▲ {}: {error}\n", node.name));
             }
-            Ok(findings) if findings.is_empty() => say(&format!("● {}: set well\n", node.name)),
-            Ok(findings) => {
+            Ok((_, findings)) if findings.is_empty() => say(&format!("● {}: set well\n", node.name)),
+            Ok((_, findings)) => {
                 well = well && findings.iter().all(|finding| finding.weight != Weight::Must);
                 findings.iter().for_each(|finding| say(&line(node, finding)));
             }

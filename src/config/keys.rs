@@ -210,7 +210,8 @@ keys! {
         PROBE_FAST_INTERVAL = "probe-fast-interval", Time(1, MINUTE), Value("5ms"),
             "Time between polls while a change is under way.";
         PROBE_DEADLINE = "probe-deadline", Time(10, 5 * MINUTE), Value("1s"),
-            "A node that has not answered for this long counts as silent.";
+            "A node that has not answered for this long counts as silent: requests are held. With `failover = none` those \
+             that are in flight wait for their own reply, up to `hold-time`, as long as no other node is primary.";
     }
     "Failover" {
         FAILOVER = "failover", OneOf(&["none", "pair", "sentinel"]), Value("none"),

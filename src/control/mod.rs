@@ -7,6 +7,7 @@
 pub mod advice;
 pub mod changes;
 pub mod channel;
+pub mod diary;
 pub mod duties;
 pub mod hands;
 pub mod holding;

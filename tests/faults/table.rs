@@ -41,8 +41,9 @@ fn cell(outcome: &Outcome) -> String {
 }
 
 fn matrix(outcomes: &[Outcome]) -> String {
-    let mut text =
-        String::from("| What happens | `none` | `sentinel` | `pair` | `pair` with a fence |\n|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| What happens | `none` | `sentinel` | `pair` | `pair`, fence | `pair`, fence, `replicated` |\n|---|---|---|---|---|---|\n",
+    );
     for row in rows::all() {
         text.push_str(&format!("| {} |", row.title));
         for mode in Mode::ALL {

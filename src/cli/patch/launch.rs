@@ -248,6 +248,9 @@ async fn accompany(
         }
         if let Told::Record(record) = told {
             records.push(record.clone());
+            if !as_json && matches!(record, Record::NodeDone { .. }) {
+                tell(&page::progress(&plan, &records));
+            }
         }
     };
     let outcome = rollout::run(rollout, journal, means, &mut words, &mut watch).await?;

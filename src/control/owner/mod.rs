@@ -15,6 +15,7 @@
 //! Invariant: after each event, what was published agrees with what was decided; nobody else publishes.
 
 mod coordinate;
+mod enter;
 mod failover;
 mod follow;
 mod leave;
@@ -28,13 +29,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::changes::Changes;
+use super::diary::Diary;
 use super::hands::{Errand, Task};
 use super::holding::Holding;
 use super::inbox::{Event, Inbox};
 use super::peers::Peers;
 use super::signals::Signal;
-use crate::config::Config;
+use crate::config::{Config, FailoverMode};
 use crate::io::admin::{AdminRequest, Status};
+use crate::io::admin_events::{Tail, What};
 use crate::io::orders::{News, Orders};
 use crate::io::probe::Pace;
 use crate::io::pubsub::Post;
@@ -58,6 +61,8 @@ pub struct Reins {
     pub orders: watch::Sender<Orders>,
     /// To the admin server.
     pub status: watch::Sender<Arc<Status>>,
+    /// To the admin server: what happened.
+    pub diary: watch::Sender<Tail>,
     /// To the probes.
     pub pace: watch::Sender<Pace>,
     /// To the tripwire.
@@ -97,6 +102,7 @@ pub struct Owner {
     peers: Peers,
     holding: Holding,
     changes: Changes,
+    diary: Diary,
     running: Option<coordinate::Running>,
     leaving: Option<leave::Leaving>,
     failover: Option<Failover>,
@@ -129,7 +135,9 @@ impl Owner {
         now: Duration,
     ) -> Self {
         let nodes = config.nodes.iter().map(|node| format!("{}:{}", node.host, node.port)).collect();
-        let settings = Settings { nodes, silent_after: config.probe.deadline };
+        let silent_after = config.probe.deadline;
+        let silent_for = if config.failover.mode == FailoverMode::None { config.hold.time } else { Duration::ZERO };
+        let settings = Settings { nodes, silent_after, silent_for: silent_for.max(silent_after) };
         let mut owner = Self {
             failover: failover::machine(&config, now),
             question: None,
@@ -142,6 +150,7 @@ impl Owner {
             stats,
             events,
             changes: Changes::default(),
+            diary: Diary::default(),
             running: None,
             leaving: None,
             receipts: receipts::Witness::default(),
@@ -334,6 +343,7 @@ impl Owner {
 
     fn handle_reloaded(&mut self, result: Result<(), String>) {
         self.events.reload(result.is_ok());
+        self.enter(What::Reloaded { error: result.clone().err() });
         match result {
             Ok(()) => tracing::info!("certificates were read again; new connections use them"),
             Err(error) => tracing::error!(%error, "reload refused; the certificates in force stay"),

@@ -33,7 +33,15 @@ async fn admin() -> Served {
     let mut task = JoinSet::new();
     task.spawn(serve(
         listener,
-        admin_routes(AdminHandle { requests: sender, status: snapshot }, Guard::Local),
+        admin_routes(
+            AdminHandle {
+                requests: sender,
+                status: snapshot,
+                events: watch::channel(Default::default()).1,
+                looks: mpsc::channel(1).0,
+            },
+            Guard::Local,
+        ),
         stop.clone(),
     ));
     Served { client: AdminClient::new(at), requests, status, stop, task, _dir: dir }
@@ -167,7 +175,15 @@ async fn raw(request: &str) -> String {
     let listener = Listener::admin(&Admin::Tcp(([127, 0, 0, 1], 0).into()), None).await.unwrap();
     let at = listener.local_addr().unwrap();
     let mut task = JoinSet::new();
-    let routes = admin_routes(AdminHandle { requests: sender, status: snapshot }, Guard::Local);
+    let routes = admin_routes(
+        AdminHandle {
+            requests: sender,
+            status: snapshot,
+            events: watch::channel(Default::default()).1,
+            looks: mpsc::channel(1).0,
+        },
+        Guard::Local,
+    );
     task.spawn(serve(listener, routes, CancellationToken::new()));
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -273,6 +273,12 @@ fn a_fleet_is_checked_and_what_is_not_well_is_named() {
         (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned())
     };
     wait_until("the pair is healthy", Duration::from_secs(5), || check(&machine).0 == Some(0));
+    machine.pair.a.cmd("CONFIG SET min-replicas-to-write 1");
+    let (code, text) = check(&machine);
+    let mend = format!("redis-cli -h 127.0.0.1 -p {} CONFIG SET min-replicas-to-write 0", machine.pair.a.port);
+    assert!(code == Some(1) && text.contains("▲ a: min-replicas-to-write is 1") && text.contains(&mend), "{text}");
+    machine.pair.a.cmd("CONFIG SET min-replicas-to-write 0");
+    assert!(text.contains("! b: repl-backlog-ttl is 3600"), "what is only unwise is said as well: {text}");
     machine.pair.b.kill();
     pause(500);
     let (code, text) = check(&machine);
