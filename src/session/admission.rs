@@ -12,8 +12,8 @@ use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span
 use crate::protocol::{encode, inline};
 
 use super::blocking::Deadline;
+use super::entry::Entry;
 use super::identity::Telling;
-use super::pipeline::Entry;
 use super::receipt::NO_REPLICAS;
 use super::subscription::Confirmations;
 use super::{Home, Kind, Phase, Session, WINDOW};

@@ -16,7 +16,7 @@ use crate::protocol::command::{Class, Command, Connection};
 use crate::protocol::encode;
 use crate::protocol::request::Shape;
 
-use super::pipeline::Entry;
+use super::entry::Entry;
 use super::{Kind, Phase, Session};
 
 /// Which kind of upstream a session needs.

@@ -27,6 +27,7 @@ mod affinity;
 mod blocking;
 mod change;
 mod cutover;
+mod entry;
 mod greeting;
 mod identity;
 mod mark;

@@ -11,9 +11,10 @@ use crate::protocol::command::Class;
 use crate::protocol::refusal::{Refusal, refusal};
 
 use super::admission::goes_raw;
+use super::entry::{Entry, Ours};
 use super::identity::{LIST_MOST, Telling, killed};
 use super::naming::Naming;
-use super::pipeline::{Entry, Ours, Turn};
+use super::pipeline::Turn;
 use super::subscription::Subscriptions;
 use super::{Heard, Home, Phase, Session};
 

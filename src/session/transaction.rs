@@ -12,7 +12,7 @@ use crate::protocol::encode;
 
 use super::Session;
 use super::admission::{ends_transaction, goes_raw};
-use super::pipeline::Entry;
+use super::entry::Entry;
 
 /// Where the client stands, as taken (`queueing`) and as answered (`open`, `watching`).
 #[derive(Default)]
