@@ -12,8 +12,8 @@ use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span
 use crate::protocol::{encode, inline};
 
 use super::blocking::Deadline;
+use super::entry::Entry;
 use super::identity::Telling;
-use super::pipeline::Entry;
 use super::receipt::NO_REPLICAS;
 use super::subscription::Confirmations;
 use super::{Home, Kind, Phase, Session, WINDOW};
@@ -184,8 +184,9 @@ impl Session {
         self.pipeline.push(Entry {
             // Asked again, a scan begins again: that does no harm.
             class: if scan { Class::Read } else { class },
-            blocks: found.is_some_and(|found| found.blocks.is_some()),
+            blocks: !queued && found.is_some_and(|found| found.blocks.is_some()),
             in_transaction: queued,
+            harmless: self.transaction.harmless(class),
             deadline: Deadline::of(found, self.pipeline.unfinished(), self.now).filter(|_| !queued).map(Box::new),
             confirmations: Confirmations::of(class, usize::try_from(shape.args).unwrap_or(1).saturating_sub(1))
                 .filter(|_| !queued)
@@ -243,6 +244,7 @@ impl Session {
             && matches!(self.phase, Phase::Open)
             && self.pipeline.waiting() == 0
             && !self.pipeline.mid_command()
+            && !self.pipeline.behind_blocking()
     }
 
     /// The unfinished command is over the budget.

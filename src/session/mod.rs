@@ -27,6 +27,7 @@ mod affinity;
 mod blocking;
 mod change;
 mod cutover;
+mod entry;
 mod greeting;
 mod identity;
 mod mark;
@@ -105,6 +106,8 @@ pub struct Session {
     affinity: Affinity,
     subscriptions: Subscriptions,
     cutover: Option<Box<Cutover>>,
+    /// For the upstream: the end of its subscription to a marker.
+    parting: BytesMut,
     tail: Option<Tail>,
     identity: Identity,
     naming: Option<Naming>,
@@ -180,6 +183,7 @@ impl Session {
             affinity,
             subscriptions: Subscriptions::default(),
             cutover: None,
+            parting: BytesMut::new(),
             tail: None,
             identity: Identity::default(),
             naming: None,
@@ -281,7 +285,7 @@ impl Session {
             Phase::Raw => &self.raw,
             Phase::Open if !self.aside().is_empty() && !self.begun() => self.aside(),
             Phase::Open if hold => match self.pipeline.to_finish() {
-                [] if self.pipeline.waiting() <= 1 => self.stream.to_send(),
+                [] if self.stream.begun() && self.pipeline.waiting() <= 1 => self.stream.to_send(),
                 rest => rest,
             },
             Phase::Open => match self.pipeline.to_send() {
@@ -342,7 +346,7 @@ impl Session {
 
     /// Part of a command has been sent, and not its end.
     pub fn begun(&self) -> bool {
-        self.stream.open() || self.pipeline.mid_command()
+        self.stream.begun() || self.pipeline.mid_command()
     }
 
     /// What is in flight may take as long as the client likes (BLPOP …).

@@ -11,9 +11,10 @@ use crate::protocol::command::Class;
 use crate::protocol::refusal::{Refusal, refusal};
 
 use super::admission::goes_raw;
+use super::entry::{Entry, Ours};
 use super::identity::{LIST_MOST, Telling, killed};
 use super::naming::Naming;
-use super::pipeline::{Entry, Ours, Turn};
+use super::pipeline::Turn;
 use super::subscription::Subscriptions;
 use super::{Heard, Home, Phase, Session};
 
@@ -189,7 +190,9 @@ impl Session {
             self.closing = true;
             return;
         };
-        if failed && let Some(why) = refusal(reply) {
+        // A receipt that a replica refuses has a meaning of its own.
+        let receipt = entry.silent == Some(Ours::Receipt);
+        if failed && let Some(why) = refusal(reply).filter(|why| !receipt || *why != Refusal::Wait) {
             if !entry.streamed {
                 return self.refuse(why);
             }
