@@ -3,6 +3,10 @@
 //! Of the outside it reads only the password file (and the defaults). Whether certificates can be used is `io::tls`'
 //! business. Invariant: every key of the table is read here exactly once, so what is printed is what is in force.
 
+mod sentinels;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,8 +15,10 @@ use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
     Admin, AdminGuard, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node,
-    ProbeTimes, Secret, Sentinels, ServerTls, UpstreamTls, admin_token, value,
+    ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, admin_token, value,
 };
+
+mod witness;
 
 /// Longest password that is taken from a file.
 const MAX_PASSWORD_BYTES: usize = 64 * 1024;
@@ -98,7 +104,8 @@ impl Reader<'_> {
         let drain = self.drain();
         let probe = self.probe();
         let failover = self.failover(&nodes, self_node);
-        let sentinels = self.sentinels(failover.mode);
+        let sentinels = self.sentinels(failover.mode, upstream_tls.as_ref());
+        let witness = self.witness(&nodes, failover.mode);
         let durability = self.durability();
         let limits = ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
@@ -117,6 +124,7 @@ impl Reader<'_> {
             redis_password,
             admin: admin?,
             admin_guard,
+            hooks: self.sources.hooks.clone(),
             metrics,
             workers,
             lanes: lanes?,
@@ -126,6 +134,7 @@ impl Reader<'_> {
             probe,
             failover,
             sentinels,
+            witness,
             durability,
             limits,
             channel: channel?,
@@ -275,7 +284,12 @@ impl Reader<'_> {
 
     fn failover(&mut self, nodes: &[Node], self_node: Option<usize>) -> Failover {
         let mode = self.one(&keys::FAILOVER, |text| value::one_of(keys::FAILOVER.kind, text));
-        let clean = self.one(&keys::FAILOVER_REJOIN, |text| value::second_word(keys::FAILOVER_REJOIN.kind, text));
+        let rejoin = self.one(&keys::FAILOVER_REJOIN, |text| value::one_of(keys::FAILOVER_REJOIN.kind, text));
+        let rejoin = match rejoin {
+            Some(1) => Rejoin::Save,
+            Some(2) => Rejoin::Clean,
+            _ => Rejoin::Always,
+        };
         let mode = match mode {
             Some(1) => FailoverMode::Pair,
             Some(2) => FailoverMode::Sentinel,
@@ -290,33 +304,7 @@ impl Reader<'_> {
                     .add(place, "needs `self` as well: each process promotes the node beside it, and no other");
             }
         }
-        Failover { mode, rejoin_dirty: clean != Some(true) }
-    }
-
-    fn sentinels(&mut self, mode: FailoverMode) -> Sentinels {
-        let mut sentinels = Sentinels::default();
-        for one in self.texts(&keys::SENTINEL) {
-            match value::address(&one.value) {
-                Ok(address) => sentinels.addresses.push(address),
-                Err(message) => self.problems.add(one.place, message),
-            }
-        }
-        let name = self.one(&keys::SENTINEL_NAME, value::name);
-        if let Some(file) = self.one(&keys::SENTINEL_PASSWORD_FILE, value::path) {
-            match password(&file) {
-                Ok(password) => sentinels.password = Some(password),
-                Err(message) => self.problems.add(self.place(&keys::SENTINEL_PASSWORD_FILE), message),
-            }
-        }
-        let place = self.place(&keys::FAILOVER);
-        if mode == FailoverMode::Sentinel && self.sources.of(&keys::SENTINEL).is_empty() {
-            self.problems.add(place.clone(), "needs `sentinel` as well: the address of each");
-        }
-        if mode == FailoverMode::Sentinel && name.is_none() && self.sources.of(&keys::SENTINEL_NAME).is_empty() {
-            self.problems.add(place, "needs `sentinel-name` as well: what the Sentinels call the pair");
-        }
-        sentinels.name = name.unwrap_or_default();
-        sentinels
+        Failover { mode, rejoin }
     }
 
     fn at_most(&mut self, key: &Key, value: Duration, limit: &Key, most: Duration) {
@@ -377,8 +365,11 @@ impl Reader<'_> {
     }
 }
 
-/// The secret in a file; one newline at its end is dropped.
-pub(super) fn password(file: &Path) -> Result<Secret, String> {
+/// A secret from a file of its own; one newline at its end is dropped.
+///
+/// # Errors
+/// Says what is wrong with the file.
+pub fn password(file: &Path) -> Result<Secret, String> {
     let bytes = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     // From here on every copy is cleared when it is dropped.
     let whole = Secret::new(bytes);
@@ -391,6 +382,3 @@ pub(super) fn password(file: &Path) -> Result<Secret, String> {
         _ => Ok(Secret::new(password.to_vec())),
     }
 }
-
-#[cfg(test)]
-mod tests;

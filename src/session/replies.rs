@@ -11,9 +11,10 @@ use crate::protocol::command::Class;
 use crate::protocol::refusal::{Refusal, refusal};
 
 use super::admission::goes_raw;
+use super::entry::{Entry, Ours};
 use super::identity::{LIST_MOST, Telling, killed};
 use super::naming::Naming;
-use super::pipeline::{Entry, Ours, Turn};
+use super::pipeline::Turn;
 use super::subscription::Subscriptions;
 use super::{Heard, Home, Phase, Session};
 
@@ -161,14 +162,14 @@ impl Session {
         if matches!(self.phase, Phase::Greeting(_)) {
             return self.greeted(reply);
         }
-        match self.told(reply) {
+        match self.retold(reply) {
             Some(reply) => self.settle(&reply, out),
             None => self.settle(reply, out),
         }
     }
 
     /// A whole reply that is to be told in other words.
-    fn told(&mut self, reply: &[u8]) -> Option<BytesMut> {
+    fn retold(&mut self, reply: &[u8]) -> Option<BytesMut> {
         let (entry, turn) = self.pipeline.expecting()?;
         let telling = entry.telling.filter(|_| turn != Turn::Replayed && reply.first() != Some(&b'-'))?;
         if telling == Telling::Killed {
@@ -189,7 +190,9 @@ impl Session {
             self.closing = true;
             return;
         };
-        if failed && let Some(why) = refusal(reply) {
+        // A receipt that a replica refuses has a meaning of its own.
+        let receipt = entry.silent == Some(Ours::Receipt);
+        if failed && let Some(why) = refusal(reply).filter(|why| !receipt || *why != Refusal::Wait) {
             if !entry.streamed {
                 return self.refuse(why);
             }
@@ -275,7 +278,8 @@ impl Session {
         let connection = if let Class::Connection(kind) = class { Some(kind) } else { None };
         if let Some(kind) = connection.filter(|_| !failed && !queued) {
             let named = if entry.named { self.naming.as_ref().map(Naming::told) } else { None };
-            self.state.accepted(kind, named.as_deref().unwrap_or(bytes));
+            let said = named.as_deref().or(entry.remembers.as_deref().map(|own| &own[..]));
+            self.state.accepted(kind, said.unwrap_or(bytes));
             if kind == crate::protocol::command::Connection::Reset {
                 self.subscriptions = Subscriptions::default();
             }

@@ -16,6 +16,7 @@ mod shared;
 mod tally;
 mod upstream;
 mod wire;
+mod words;
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -100,6 +101,8 @@ pub(super) struct Conversation {
     retry: Retry,
     held: Held,
     ids: identity::Ids,
+    /// Until when a command waits to be explained.
+    words_until: Option<Duration>,
     /// The client has closed its side.
     gone: bool,
     /// Why the conversation ends, once it does; the rest of `out` is written first.
@@ -119,10 +122,12 @@ pub(super) struct Conversation {
 
 impl Conversation {
     fn new(worker: Rc<Worker>, seat: Rc<Seat>, client: TlsStream<Wire>) -> Passenger {
+        let mut session = Session::new(Rc::clone(&worker.settings));
+        session.handle_explanations(true);
         Rc::new_cyclic(|me| {
             RefCell::new(Self {
                 me: me.clone(),
-                session: Session::new(Rc::clone(&worker.settings)),
+                session,
                 worker,
                 seat,
                 client,
@@ -136,6 +141,7 @@ impl Conversation {
                 retry: Retry::default(),
                 held: Held::default(),
                 ids: identity::Ids::default(),
+                words_until: None,
                 gone: false,
                 ending: None,
                 version: 0,
@@ -161,6 +167,7 @@ impl Conversation {
             }
             let mut moved = self.follow_orders();
             moved |= self.follow_ids(cx);
+            moved |= self.follow_words(cx);
             moved |= self.poll_from_upstream(cx);
             moved |= self.poll_next(cx);
             moved |= self.poll_from_client(cx);
@@ -261,6 +268,7 @@ impl Conversation {
             Some(match () {
                 () if self.session.lost() => Counter::ClosedStateLost,
                 () if self.session.malformed_input() => Counter::ClosedProtocol,
+                () if self.session.overfull() => Counter::ClosedLimit,
                 () => Counter::ClosedByClient,
             })
         } else if self.gone && (self.session.is_raw() || !owed) {

@@ -139,9 +139,11 @@ impl Conversation {
                 moved = true;
             } else if let Some(since) = leaving {
                 let late = since + self.farewell() <= self.now;
-                let stays = self.session.is_raw() || self.goes_over() && !late;
+                // A subscriber listens on until it has gone over, even while a hold keeps it from that.
+                let listens = self.subscribed_only();
+                let stays = self.session.is_raw() || listens && !late;
                 if (late || self.session.in_flight() == 0) && !stays {
-                    if !(self.session.subscribed() && self.session.in_flight() == 0 && self.rescue()) {
+                    if !(listens && self.rescue()) {
                         self.drop_upstream();
                     }
                     moved = true;
@@ -295,7 +297,8 @@ impl Conversation {
                 let mut buffer = ReadBuf::new(&mut scratch);
                 match Pin::new(&mut up.stream).poll_read(cx, &mut buffer) {
                     Poll::Pending => return false,
-                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    // Whatever it says after its lease has run out was said too late.
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() && worker.orders().lease.allows(up.node) => {
                         worker.stats.add(Counter::BytesFromRedis, buffer.filled().len() as u64);
                         if !self.hear(buffer.filled()) {
                             worker.stats.add(Counter::ProtocolErrorsRedis, 1);
@@ -382,7 +385,10 @@ impl Conversation {
         let rest = self.rest_at.filter(|_| matches!(self.up, Up::Ready(_)));
         let waits = matches!(self.up, Up::None) && self.session.wants_upstream() && self.may_begin();
         let retry = if waits { self.retry.due(self.worker.orders().epoch) } else { None };
-        [leave, farewell, retry, rest, self.hold_deadline(), self.ids_deadline()].into_iter().flatten().min()
+        [leave, farewell, retry, rest, self.hold_deadline(), self.ids_deadline(), self.words_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Sleeps until the next time-out; wakes itself when it has passed.

@@ -20,6 +20,7 @@ use crate::metrics::worker::{Counter, Gauge, WorkerStats};
 use crate::protocol::request;
 use crate::session::{Receipts, Settings};
 
+use super::dictionary::Dictionary;
 use super::marker::Markers;
 use super::{Limits, Pool, Target, Worker};
 use crate::io::orders::{News, Orders};
@@ -174,6 +175,7 @@ impl Seed {
         };
         let orders = self.orders.borrow_and_update().clone();
         let (markers, queue) = Markers::new(self.markers);
+        let (dictionary, questions) = Dictionary::new();
         let worker = Rc::new(Worker {
             index: self.index,
             settings: Rc::new(self.settings),
@@ -197,6 +199,7 @@ impl Seed {
             tally: Cell::new((0, 0)),
             lanes: RefCell::default(),
             markers,
+            dictionary,
             register: self.register,
             stats: self.stats,
         });
@@ -205,7 +208,7 @@ impl Seed {
         if let Some(entrance) = self.entrance.take() {
             local.spawn_local(accept(entrance, self.orders.clone()));
         }
-        local.block_on(&runtime, super::run(worker, self.tls, self.orders, sockets, queue));
+        local.block_on(&runtime, super::run(worker, self.tls, self.orders, sockets, queue, questions));
     }
 }
 
