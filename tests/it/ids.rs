@@ -6,7 +6,9 @@ use crate::support::value::ok;
 use crate::support::{Client, Options, Pair, Proxy, Value, pause, wait_until};
 
 /// Two ways of changing the primary from a to b: announced by a proxy, and behind its back.
-fn changes() -> [(&'static str, fn(&Pair, &Proxy)); 2] {
+type Change = fn(&Pair, &Proxy);
+
+fn changes() -> [(&'static str, Change); 2] {
     fn announced(_: &Pair, proxy: &Proxy) {
         let out = proxy.operate("switchover --to b --timeout 10s");
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
