@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::io::admin::{AdminHandle, Status};
 use crate::io::admin_events::Tail;
 use crate::io::admin_examination::Look;
+use crate::io::admin_hooks::HookAsked;
 use crate::io::client::Target;
 use crate::io::lease::LeaseGate;
 use crate::io::orders::{News, Orders};
@@ -28,6 +29,7 @@ use crate::io::witness::{self, Asker};
 use crate::io::{clock, nudge, pubsub, sentinel};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
+use crate::protocol::info::RunId;
 use crate::protocol::sentinel::SentinelNews;
 use crate::topology::failover::NoAnswer;
 use crate::topology::failover::witness::{Answer, Ask};
@@ -37,7 +39,7 @@ use crate::topology::{Epoch, Memory, NodeId};
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long the last memory may take to reach the disk.
 const LAST_SAVE: Duration = Duration::from_secs(1);
-/// Looks at the nodes that may wait; further ones are refused.
+/// Looks at the nodes, and questions about hooks, that may wait; further ones are refused.
 const LOOKS: usize = 4;
 
 /// A control plane that is ready to run.
@@ -46,6 +48,7 @@ pub struct Plane {
     me: Identity,
     config: Arc<Config>,
     targets: Vec<Target>,
+    sentinels: Vec<Target>,
     witness: Option<Asker>,
     stats: Vec<Arc<WorkerStats>>,
     memory: Option<Memory>,
@@ -56,6 +59,7 @@ pub struct Plane {
     requests: mpsc::Sender<crate::io::admin::AdminRequest>,
     requests_rx: mpsc::Receiver<crate::io::admin::AdminRequest>,
     looks: (mpsc::Sender<Look>, mpsc::Receiver<Look>),
+    hooks: (mpsc::Sender<HookAsked>, mpsc::Receiver<HookAsked>),
 }
 
 impl Plane {
@@ -63,6 +67,7 @@ impl Plane {
     pub fn prepare(
         config: &Arc<Config>,
         targets: &[Target],
+        sentinels: Vec<Target>,
         witness: Option<Asker>,
         stats: Vec<Arc<WorkerStats>>,
     ) -> Self {
@@ -85,6 +90,7 @@ impl Plane {
             me: Identity { instance: instance(node.as_deref()), node },
             config: Arc::clone(config),
             targets: targets.to_vec(),
+            sentinels,
             witness,
             stats,
             memory,
@@ -95,6 +101,7 @@ impl Plane {
             requests,
             requests_rx,
             looks: mpsc::channel(LOOKS),
+            hooks: mpsc::channel(LOOKS),
         }
     }
 
@@ -110,6 +117,7 @@ impl Plane {
             status: self.status.subscribe(),
             events: self.diary.subscribe(),
             looks: self.looks.0.clone(),
+            hooks: self.hooks.0.clone(),
         }
     }
 
@@ -122,6 +130,7 @@ impl Plane {
             me,
             config,
             targets,
+            sentinels: ears,
             witness,
             stats,
             memory,
@@ -132,6 +141,7 @@ impl Plane {
             requests,
             requests_rx,
             looks,
+            hooks,
         } = self;
         drop(requests);
         let limit = config.probe.deadline;
@@ -148,6 +158,7 @@ impl Plane {
         let mut tasks = vec![
             spawn(tripwire::watch(targets.clone(), limit, door_rx, sightings_tx.clone())),
             spawn(advice::look_when_asked(Arc::clone(&config), targets.clone(), looks.1)),
+            spawn(super::hooks::run_when_asked(Arc::clone(&config), hooks.1)),
             spawn(reload_on_demand(reload_rx, reloads_tx, reload)),
         ];
         let (mut nudges, mut posts, mut errands, mut last_words) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -160,7 +171,7 @@ impl Plane {
             last_words.push(near.last_words);
         }
         let events = Events::new(config.nodes.iter().map(|node| node.name.clone()).collect());
-        let sentinels = hear_sentinels(&config, &targets, &mut tasks);
+        let (sentinel, sentinels) = hear_sentinels(&config, ears, &mut tasks);
         let (asks, witness) = ask_witness(witness, &mut tasks);
         let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
@@ -175,6 +186,7 @@ impl Plane {
             nudges,
             posts,
             errands,
+            sentinel,
             witness: asks,
             lease,
             reload: reload_tx,
@@ -226,17 +238,20 @@ fn tend(
     NearEnds { nudge, post, errands, last_words }
 }
 
+/// Where Sentinels are told of our switchovers, and where what they say comes.
 fn hear_sentinels(
     config: &Config,
-    targets: &[Target],
+    ears: Vec<Target>,
     tasks: &mut Vec<JoinHandle<()>>,
-) -> mpsc::Receiver<SentinelNews> {
+) -> (watch::Sender<Option<RunId>>, mpsc::Receiver<SentinelNews>) {
     let (out, heard) = mpsc::channel(QUEUE);
-    for target in Target::sentinels(config, targets) {
-        let name = config.sentinels.name.clone();
-        tasks.push(spawn(sentinel::listen(target, config.probe.deadline, name, out.clone())));
+    let (tell, switched) = watch::channel(None);
+    let (limit, name) = (config.probe.deadline, || config.sentinels.name.clone());
+    for target in ears.iter().cloned() {
+        tasks.push(spawn(sentinel::listen(target, limit, name(), out.clone())));
     }
-    heard
+    tasks.push(spawn(sentinel::tell(ears, limit, name(), switched)));
+    (tell, heard)
 }
 
 /// Whom to give questions for the witness to, if there is one, and where its answers come.

@@ -118,7 +118,7 @@ families! {
             ("handshake", "The TLS handshake failed."),
             ("protocol", "The client broke the protocol; it was told how."),
             ("slow", "The client did not read its replies."),
-            ("limit", "The connection limit was reached."),
+            ("limit", "The connection limit was reached, or one client was subscribed to more than is kept for it."),
             ("drain", "Closed between two commands, by a drain."),
             ("drain_cut", "Closed with something unanswered, at the drain's deadline or by a second SIGTERM."),
             ("killed", "A CLIENT KILL named it by its id, or it killed its own connection."),

@@ -8,7 +8,7 @@ use crate::protocol::command::{Class, Transaction};
 use crate::protocol::encode;
 use crate::protocol::refusal::Refusal;
 
-use super::transaction::settle_exec;
+use super::transaction::{doubt_queued, settle_exec};
 use super::{Phase, Session};
 
 impl Session {
@@ -23,6 +23,7 @@ impl Session {
         self.assembly.reset();
         self.raw.clear();
         self.cutover = None;
+        self.parting.clear();
         if !matches!(self.phase, Phase::Detached) {
             self.lose_stream();
             let mut unknown = 0;
@@ -34,10 +35,10 @@ impl Session {
             }
             self.tally.unknown += unknown;
             self.lose_receipts();
-            if settle_exec(self.pipeline.undelivered_mut()) {
-                self.end_transaction();
-            }
+            let settled = settle_exec(self.pipeline.undelivered_mut());
+            self.settled(settled);
             self.lose_transaction();
+            doubt_queued(self.pipeline.in_flight_mut());
             self.tally.gaps += u64::from(self.subscribed());
             self.void_tracked(out);
         }
@@ -53,7 +54,7 @@ impl Session {
 
     /// A large command was under way: what of it has arrived is gone.
     fn lose_stream(&mut self) {
-        if !self.stream.lose() {
+        if !self.stream.begun() || !self.stream.lose() {
             return;
         }
         for entry in self.pipeline.waiting_mut().filter(|entry| entry.streamed && entry.answer.is_none()) {
@@ -68,6 +69,7 @@ impl Session {
         if self.begun() || self.refusing() {
             self.detach(out);
         }
+        self.stream.lose();
         let mut answer = BytesMut::new();
         encode::error(&mut answer, text);
         let answer = answer.freeze();
@@ -79,11 +81,11 @@ impl Session {
             hurt |= entry.in_transaction && !ended;
             count += u64::from(entry.silent.is_none());
         }
+        self.pipeline.skip_answered();
         if self.large_ahead() {
             self.refuse_large(answer.clone());
             count += 1;
         }
-        self.pipeline.skip_answered();
         count += u64::from(self.answer_naming(&answer));
         self.tally.authored += count;
         self.tally.expired += count;
@@ -98,7 +100,7 @@ impl Session {
     }
 }
 
-const UNKNOWN: &[u8] =
+pub(super) const UNKNOWN: &[u8] =
     b"-OUTCOMEUNKNOWN the primary was lost before it replied; the command may or may not have been executed\r\n";
 const TOO_LARGE: &[u8] =
     b"-LOADING the primary was lost while this command arrived, and it was too large to be kept; it was not executed\r\n";

@@ -400,6 +400,10 @@ impl Owner {
             self.events.switchover(name);
         }
         self.enter_switchover(&report);
+        if outcome == Outcome::Switched {
+            let promoted = self.topology.node(running.to).and_then(|state| state.report.as_ref());
+            self.reins.sentinel.send_replace(promoted.map(|report| report.run_id()));
+        }
         match &report.stopped {
             Some(Stopped { step, why }) => tracing::warn!(step, why, "switchover not done"),
             None => {

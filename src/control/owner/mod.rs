@@ -46,6 +46,7 @@ use crate::io::tripwire::Door;
 use crate::io::{clock, notify};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
+use crate::protocol::info::RunId;
 use crate::session::Mark;
 use crate::topology::failover::witness::Ask;
 use crate::topology::{Failover, Memory, NodeId, Settings, Topology};
@@ -76,6 +77,8 @@ pub struct Reins {
     pub posts: Vec<mpsc::Sender<Post>>,
     /// To those who carry out errands at each node.
     pub errands: Vec<mpsc::Sender<Errand>>,
+    /// To the task that tells Sentinels: who was made primary by a switchover of ours.
+    pub sentinel: watch::Sender<Option<RunId>>,
     /// To whoever asks the witness, if there is one.
     pub witness: Option<mpsc::Sender<Ask>>,
     /// To every worker: until when our node's replies count.

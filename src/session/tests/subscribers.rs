@@ -111,6 +111,27 @@ fn a_planned_change_misses_doubles_and_reorders_nothing() {
     story.session.finish_cutover(false, &mut story.out);
     story.client_gets(&three).upstream(&four).client_gets(&four);
     assert_eq!(story.session.take_tally().gaps, 0);
+    // The marker is no channel of the client: it is let go of before anything that the client says.
+    let (ended, gone) = (
+        "*3\r\n$11\r\nunsubscribe\r\n$16\r\n__changeover__:1\r\n:2\r\n",
+        "*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:1\r\n",
+    );
+    story.client("UNSUBSCRIBE a\r\n").upstream_gets(&format!("UNSUBSCRIBE {MARK}|UNSUBSCRIBE a|"));
+    story.upstream(ended).upstream(gone).client_gets(gone);
+}
+
+#[test]
+fn a_change_that_is_taken_back_leaves_no_marker_behind() {
+    let mut story = subscriber();
+    story.session.begin_cutover(MARK.as_bytes().to_vec());
+    story.session.cancel_cutover();
+    story.upstream_gets("");
+    story.session.begin_cutover(MARK.as_bytes().to_vec());
+    story.upstream_gets(&format!("SUBSCRIBE {MARK}|"));
+    story.session.cancel_cutover();
+    story.session.begin_cutover(b"__changeover__:2".to_vec());
+    story.upstream_gets(&format!("UNSUBSCRIBE {MARK}|SUBSCRIBE __changeover__:2|"));
+    assert!(story.session.marker_to_publish().is_none());
 }
 
 #[test]
@@ -146,4 +167,35 @@ fn an_idle_subscriber_wants_another_upstream_at_once() {
     let mut story = subscriber();
     story.session.detach(&mut story.out);
     assert!(story.session.wants_upstream() && !story.session.waits());
+}
+
+const TOO_MANY_END: &[u8] = b"-ERR the names of this client's subscriptions take more than 16 MiB; closing\r\n";
+
+#[test]
+fn names_of_subscriptions_are_bounded() {
+    let mut story = Story::attached();
+    let name = "x".repeat(3 * 1024);
+    let confirmed = |number: usize, kind: &str| {
+        let name = format!("{number}{name}");
+        format!("*3\r\n${}\r\n{kind}\r\n${}\r\n{name}\r\n:1\r\n", kind.len(), name.len())
+    };
+    // The same ones again, or ones that were given up, take no more.
+    for number in (0..3000).map(|number| number % 100) {
+        story.client(&format!("SUBSCRIBE {number}{name}\r\n")).upstream_gets(&format!("SUBSCRIBE {number}{name}|"));
+        story.upstream(&confirmed(number, "subscribe"));
+        story.out.clear();
+    }
+    let kept = story.session.kept();
+    assert!((300 * 1024..400 * 1024).contains(&kept), "{kept}");
+    for number in 100..10_000 {
+        story.client(&format!("SUBSCRIBE {number}{name}\r\n")).upstream_gets(&format!("SUBSCRIBE {number}{name}|"));
+        story.out.clear();
+        story.upstream(&confirmed(number, "subscribe"));
+        if story.session.closing() {
+            assert!((5_000..6_000).contains(&number), "{number}");
+            break;
+        }
+    }
+    assert!(story.out.ends_with(TOO_MANY_END), "{:?}", story.out);
+    assert!(story.session.finished() && story.session.overfull());
 }
