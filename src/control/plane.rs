@@ -27,6 +27,8 @@ use crate::io::tripwire::{self, Door};
 use crate::io::{clock, nudge, pubsub, sentinel};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
+use crate::protocol::info::RunId;
+use crate::protocol::sentinel::SentinelNews;
 use crate::topology::{Epoch, Memory};
 
 /// How long the last words may take to leave.
@@ -143,12 +145,11 @@ impl Plane {
         let (reloads_tx, reloads) = mpsc::channel(1);
 
         // These end when their senders, or the receivers of what they send, are gone.
-        let mut tasks = vec![
+        let mut tasks = answer_operators(&config, &targets, looks.1, hooks.1);
+        tasks.extend([
             spawn(tripwire::watch(targets.clone(), limit, door_rx, sightings_tx.clone())),
-            spawn(advice::look_when_asked(Arc::clone(&config), targets.clone(), looks.1)),
-            spawn(super::hooks::run_when_asked(Arc::clone(&config), hooks.1)),
             spawn(reload_on_demand(reload_rx, reloads_tx, reload)),
-        ];
+        ]);
         let (mut nudges, mut posts, mut errands, mut last_words) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for target in &targets {
             let (until, until_rx) = watch::channel(Duration::ZERO);
@@ -168,11 +169,7 @@ impl Plane {
         let events = Events::new(config.nodes.iter().map(|node| node.name.clone()).collect());
         let (sentinels_tx, sentinels) = mpsc::channel(QUEUE);
         let (sentinel, switched) = watch::channel(None);
-        let name = || config.sentinels.name.clone();
-        for target in ears.iter().cloned() {
-            tasks.push(spawn(sentinel::listen(target, limit, name(), sentinels_tx.clone())));
-        }
-        tasks.push(spawn(sentinel::tell(ears, limit, name(), switched)));
+        tasks.extend(mind_sentinels(&config, ears, &sentinels_tx, switched));
         let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
         let reins = Reins {
@@ -192,6 +189,33 @@ impl Plane {
         Owner::new(me, config, reins, stats, events, memory, clock::now()).run(inbox).await;
         wind_up(tasks, last_words, keeper).await;
     }
+}
+
+/// Those who answer what operators ask without the owner.
+fn answer_operators(
+    config: &Arc<Config>,
+    targets: &[Target],
+    looks: mpsc::Receiver<Look>,
+    hooks: mpsc::Receiver<HookAsked>,
+) -> Vec<JoinHandle<()>> {
+    vec![
+        spawn(advice::look_when_asked(Arc::clone(config), targets.to_vec(), looks)),
+        spawn(super::hooks::run_when_asked(Arc::clone(config), hooks)),
+    ]
+}
+
+/// Those who listen to Sentinels, and the one who tells them.
+fn mind_sentinels(
+    config: &Config,
+    ears: Vec<Target>,
+    news: &mpsc::Sender<SentinelNews>,
+    switched: watch::Receiver<Option<RunId>>,
+) -> Vec<JoinHandle<()>> {
+    let (limit, name) = (config.probe.deadline, || config.sentinels.name.clone());
+    let listen = |target| spawn(sentinel::listen(target, limit, name(), news.clone()));
+    let mut tasks: Vec<_> = ears.iter().cloned().map(listen).collect();
+    tasks.push(spawn(sentinel::tell(ears, limit, name(), switched)));
+    tasks
 }
 
 /// Lets the last words and the last memory out, and ends everything else.
