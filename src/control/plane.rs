@@ -26,6 +26,8 @@ use crate::io::tripwire::{self, Door};
 use crate::io::{clock, nudge, pubsub, sentinel};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
+use crate::protocol::info::RunId;
+use crate::protocol::sentinel::SentinelNews;
 use crate::topology::{Epoch, Memory};
 
 /// How long the last words may take to leave.
@@ -160,13 +162,9 @@ impl Plane {
             errands.push(errand);
         }
         let events = Events::new(config.nodes.iter().map(|node| node.name.clone()).collect());
+        // (The sender stays, so that without Sentinels the queue is silent and not closed.)
         let (sentinels_tx, sentinels) = mpsc::channel(QUEUE);
-        let (sentinel, switched) = watch::channel(None);
-        let name = || config.sentinels.name.clone();
-        for target in ears.iter().cloned() {
-            tasks.push(spawn(sentinel::listen(target, limit, name(), sentinels_tx.clone())));
-        }
-        tasks.push(spawn(sentinel::tell(ears, limit, name(), switched)));
+        let sentinel = attend_to_sentinels(ears, limit, &config.sentinels.name, &sentinels_tx, &mut tasks);
         let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
         let reins = Reins {
@@ -186,6 +184,22 @@ impl Plane {
         Owner::new(me, config, reins, stats, events, memory, clock::now()).run(inbox).await;
         wind_up(tasks, last_words, keeper).await;
     }
+}
+
+/// Starts to hear the Sentinels; what is returned tells them of a switchover.
+fn attend_to_sentinels(
+    targets: Vec<Target>,
+    limit: Duration,
+    name: &str,
+    news: &mpsc::Sender<SentinelNews>,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> watch::Sender<Option<RunId>> {
+    let (sentinel, switched) = watch::channel(None);
+    for target in targets.iter().cloned() {
+        tasks.push(spawn(sentinel::listen(target, limit, name.to_owned(), news.clone())));
+    }
+    tasks.push(spawn(sentinel::tell(targets, limit, name.to_owned(), switched)));
+    sentinel
 }
 
 /// Lets the last words and the last memory out, and ends everything else.
