@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         return live(&loaded.config);
     }
     // A reader that went away (`| head`) is no failure of the check.
-    let _ = std::io::stdout().write_all(config::to_toml(&loaded.effective).as_bytes());
+    let _ = std::io::stdout().write_all(config::to_toml(&loaded.effective, &loaded.config.hooks).as_bytes());
     ExitCode::SUCCESS
 }
 

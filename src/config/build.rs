@@ -121,6 +121,7 @@ impl Reader<'_> {
             redis_password,
             admin: admin?,
             admin_guard,
+            hooks: self.sources.hooks.clone(),
             metrics,
             workers,
             lanes: lanes?,

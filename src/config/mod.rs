@@ -45,6 +45,8 @@ pub struct Config {
     pub admin: Admin,
     /// What they must show there; always something where other machines can reach it.
     pub admin_guard: Option<AdminGuard>,
+    /// Commands that operators may have run here, by name.
+    pub hooks: fleet::Commands,
     /// Where `/metrics`, `/livez` and `/readyz` are served.
     pub metrics: Option<SocketAddr>,
     /// Worker threads (at least 1).

@@ -11,6 +11,7 @@ pub mod diary;
 pub mod duties;
 pub mod hands;
 pub mod holding;
+pub mod hooks;
 pub mod inbox;
 pub mod keeper;
 pub mod owner;

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::io::admin::{AdminHandle, Status};
 use crate::io::admin_events::Tail;
 use crate::io::admin_examination::Look;
+use crate::io::admin_hooks::HookAsked;
 use crate::io::client::Target;
 use crate::io::orders::{News, Orders};
 use crate::io::probe::{self, Pace};
@@ -34,7 +35,7 @@ use crate::topology::{Epoch, Memory};
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long the last memory may take to reach the disk.
 const LAST_SAVE: Duration = Duration::from_secs(1);
-/// Looks at the nodes that may wait; further ones are refused.
+/// Looks at the nodes, and questions about hooks, that may wait; further ones are refused.
 const LOOKS: usize = 4;
 
 /// A control plane that is ready to run.
@@ -53,6 +54,7 @@ pub struct Plane {
     requests: mpsc::Sender<crate::io::admin::AdminRequest>,
     requests_rx: mpsc::Receiver<crate::io::admin::AdminRequest>,
     looks: (mpsc::Sender<Look>, mpsc::Receiver<Look>),
+    hooks: (mpsc::Sender<HookAsked>, mpsc::Receiver<HookAsked>),
 }
 
 impl Plane {
@@ -90,6 +92,7 @@ impl Plane {
             requests,
             requests_rx,
             looks: mpsc::channel(LOOKS),
+            hooks: mpsc::channel(LOOKS),
         }
     }
 
@@ -105,6 +108,7 @@ impl Plane {
             status: self.status.subscribe(),
             events: self.diary.subscribe(),
             looks: self.looks.0.clone(),
+            hooks: self.hooks.0.clone(),
         }
     }
 
@@ -127,6 +131,7 @@ impl Plane {
             requests,
             requests_rx,
             looks,
+            hooks,
         } = self;
         drop(requests);
         let limit = config.probe.deadline;
@@ -143,6 +148,7 @@ impl Plane {
         let mut tasks = vec![
             spawn(tripwire::watch(targets.clone(), limit, door_rx, sightings_tx.clone())),
             spawn(advice::look_when_asked(Arc::clone(&config), targets.clone(), looks.1)),
+            spawn(super::hooks::run_when_asked(Arc::clone(&config), hooks.1)),
             spawn(reload_on_demand(reload_rx, reloads_tx, reload)),
         ];
         let (mut nudges, mut posts, mut errands, mut last_words) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

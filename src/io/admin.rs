@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::io::admin_events::Tail;
 use crate::io::admin_examination::Look;
+use crate::io::admin_hooks::HookAsked;
 
 /// How many lines of progress a switchover may be ahead of its reader; the owner uses `try_send` and drops what does
 /// not fit, except the report, so that a slow reader can never slow a switchover.
@@ -29,6 +30,8 @@ pub struct AdminHandle {
     pub events: watch::Receiver<Tail>,
     /// To the one who looks at the nodes.
     pub looks: mpsc::Sender<Look>,
+    /// To the one who runs hooks.
+    pub hooks: mpsc::Sender<HookAsked>,
 }
 
 /// What an operator asks of the owner.

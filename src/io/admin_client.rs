@@ -25,6 +25,7 @@ use crate::io::admin::{
 use crate::io::admin_access::Access;
 use crate::io::admin_events::AdminEvent;
 use crate::io::admin_examination::Examination;
+use crate::io::admin_hooks::{HookOrder, HookStatus};
 
 /// For connecting, and for the head and the body of an answer.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -85,6 +86,16 @@ impl AdminClient {
     pub async fn examine(&self, quick: bool) -> Result<Examination, AskError> {
         let request = Request::get(format!("/v1/examination?quick={quick}"));
         self.json(self.send(request, Bytes::new()).await?).await
+    }
+
+    /// Begins a hook of the node's own configuration, unless it was begun before under its id.
+    pub async fn begin_hook(&self, order: &HookOrder) -> Result<HookStatus, AskError> {
+        self.json(self.post("/v1/hook", order).await?).await
+    }
+
+    /// What the hook with this id has come to.
+    pub async fn hook(&self, id: &str) -> Result<HookStatus, AskError> {
+        self.json(self.send(Request::get(format!("/v1/hook?id={id}")), Bytes::new()).await?).await
     }
 
     /// Starts a drain.

@@ -7,6 +7,7 @@ pub mod admin_access;
 pub mod admin_client;
 pub mod admin_events;
 pub mod admin_examination;
+pub mod admin_hooks;
 pub mod client;
 pub mod clock;
 mod downstream;

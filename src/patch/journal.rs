@@ -117,6 +117,9 @@ pub struct Felt {
     /// Connections that clients closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_by_clients: Option<u64>,
+    /// Bytes of history that a new primary lacked after a change that was not planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_bytes: Option<u64>,
     /// What the node's server was sent until it was in sync, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync_bytes: Option<u64>,

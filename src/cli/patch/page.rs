@@ -68,6 +68,7 @@ fn words(felt: &Felt) -> String {
     let some = |number: Option<u64>| number.filter(|number| *number > 0);
     words.extend(some(felt.closed_by_clients).map(|closed| format!("{} closed by clients", count(closed))));
     words.extend(some(felt.waits).map(|waits| format!("{} waited", counted(waits, "request"))));
+    words.extend(some(felt.lost_bytes).map(|lost| format!("{} LOST", bytes(lost))));
     words.extend(some(felt.resync_bytes).map(|sent| format!("{} sent to it", bytes(sent))));
     words.extend(some(felt.errors).map(|errors| counted(errors, "ERROR")));
     words.join(", ")
@@ -103,7 +104,7 @@ pub(super) fn page(report: &Report, paint: Paint) -> String {
     }
     let stall = report.longest_stall_ms.map_or_else(
         || "no client was held".to_owned(),
-        |stall| format!("longest wait of a client in a switchover: {}", time(stall)),
+        |stall| format!("longest wait of a client in a change of primary: {}", time(stall)),
     );
     page.push_str(&format!(
         "\n  {stall}; requests that waited: {}; error replies by proxies: {}\n  \

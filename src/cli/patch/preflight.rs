@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::launch::steps;
 use crate::cli::operator::json;
 use crate::cli::show::{Paint, say};
-use crate::config::fleet::Fleet;
+use crate::config::fleet::{Fleet, Run};
 use crate::control::rollout::sight;
 use crate::io::admin::{GateReport, SwitchoverOrder};
 use crate::io::admin_access::Access;
@@ -119,7 +119,10 @@ fn near_its_end(certificate: &CertificateExamined, now: i64) -> Option<String> {
 fn commands(fleet: &Fleet, plan: &Plan) -> Vec<String> {
     let Some(shard) = plan.shards.first() else { return Vec::new() };
     let hooks = [Hook::BeforeDrain, Hook::Work, Hook::AfterReady];
-    let programs = hooks.into_iter().filter_map(|hook| fleet.command(plan, shard, hook, 0)?.into_iter().next());
+    let programs = hooks.into_iter().filter_map(|hook| match fleet.command(plan, shard, hook, 0)? {
+        Run::Local(words) => words.into_iter().next(),
+        Run::Agent => None,
+    });
     programs.filter(|program| !is_there(program)).map(|program| format!("{program}: no such program")).collect()
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Report {
     pub(crate) errors: u64,
     /// Connections that clients closed.
     pub(crate) closed_by_clients: u64,
+    /// Bytes of history that new primaries lacked after changes that were not planned.
+    pub(crate) lost_bytes: u64,
     /// What nodes that came back were sent until they were in sync, in bytes.
     pub(crate) resync_bytes: u64,
     /// How long this run took.
@@ -105,6 +107,7 @@ impl Report {
             waits: sum(|felt| felt.waits),
             errors: sum(|felt| felt.errors),
             closed_by_clients: sum(|felt| felt.closed_by_clients),
+            lost_bytes: sum(|felt| felt.lost_bytes),
             resync_bytes: sum(|felt| felt.resync_bytes),
             steps,
             took_ms: ms(took),

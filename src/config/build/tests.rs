@@ -126,7 +126,7 @@ fn the_effective_configuration_is_a_configuration() {
             .map(|(key, value)| (key, value.to_owned()));
     let flags: Vec<_> = flags.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let first = folder.load(&text, &flags).unwrap();
-    let printed = to_toml(&first.effective);
+    let printed = to_toml(&first.effective, &first.config.hooks);
     assert!(!printed.contains("s3cret"), "{printed}");
     assert!(printed.contains("hold-time = \"1m 30s\"  # "), "{printed}");
     let second = folder.load(&printed, &[]).unwrap();
@@ -204,6 +204,18 @@ fn an_admin_api_that_others_can_reach_needs_a_login() {
     assert!(shown.contains("holds no token"), "{shown}");
     let shown = wrong("admin = \"unix:x.sock\"\nadmin-client-ca = \"ca.crt\"\n");
     assert!(shown.contains("is for an admin API over TCP"), "{shown}");
+}
+
+#[test]
+fn hooks_stand_in_the_file_and_are_printed_again() {
+    let folder = Folder::new();
+    let text = format!("{SMALLEST}[hooks]\nreboot = [\"systemctl\", \"reboot\"]\n");
+    let loaded = folder.load(&text, &[]).unwrap();
+    let printed = to_toml(&loaded.effective, &loaded.config.hooks);
+    assert!(printed.contains("[hooks]\nreboot = [\"systemctl\", \"reboot\"]"), "{printed}");
+    let shown = folder.report(&format!("{SMALLEST}[hooks]\nreboot = \"agent\"\nrebot = [\"x\"]\n"), &[]);
+    assert!(shown.contains("x.toml:6:10: reboot: expected a program"), "{shown}");
+    assert!(shown.contains("unknown key `rebot`; did you mean `reboot`?"), "{shown}");
 }
 
 #[test]

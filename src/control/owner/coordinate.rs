@@ -399,11 +399,11 @@ impl Owner {
         if let Some(name) = name {
             self.events.switchover(name);
         }
+        self.enter_switchover(&report);
         if outcome == Outcome::Switched {
             let promoted = self.topology.node(running.to).and_then(|state| state.report.as_ref());
             self.reins.sentinel.send_replace(promoted.map(|report| report.run_id()));
         }
-        self.enter_switchover(&report);
         match &report.stopped {
             Some(Stopped { step, why }) => tracing::warn!(step, why, "switchover not done"),
             None => {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::fleet::{Fleet, Node};
-use crate::io::admin::FeltStatus;
+use crate::io::admin::{FeltStatus, Status};
 use crate::io::admin_access::Access;
 use crate::io::clock;
 use crate::patch::journal::{At, Felt, Record};
@@ -26,6 +26,8 @@ pub(super) struct Meter {
 #[derive(Debug, Default)]
 struct Reading {
     began_unix_ms: u64,
+    /// Changes of primary until then were told.
+    told_unix_ms: u64,
     counted: BTreeMap<String, FeltStatus>,
 }
 
@@ -36,8 +38,8 @@ impl Meter {
             Record::Begun(at) if !self.shards.contains_key(&at.shard) => {
                 let now = clock::unix_millis();
                 let read = self.read(&at.shard, fleet, access).await;
-                let counted = read.into_iter().map(|(instance, _, felt)| (instance, felt)).collect();
-                self.shards.insert(at.shard.clone(), Reading { began_unix_ms: now, counted });
+                let counted = read.into_iter().map(|status| (status.instance, status.felt)).collect();
+                self.shards.insert(at.shard.clone(), Reading { began_unix_ms: now, told_unix_ms: now, counted });
             }
             Record::Ended { at, felt, .. } => {
                 self.add(&at.shard, felt, fleet, access).await;
@@ -55,8 +57,16 @@ impl Meter {
         }
         let read = self.read(shard, fleet, access).await;
         let Some(reading) = self.shards.get_mut(shard) else { return };
-        for (instance, started_unix_ms, now) in read {
-            let known = reading.counted.insert(instance, now);
+        let told = std::mem::replace(&mut reading.told_unix_ms, clock::unix_millis());
+        for status in read {
+            let (started_unix_ms, now) = (status.at_unix_ms.saturating_sub(status.uptime_ms), status.felt);
+            // A switchover has told of its own change; any other is one that nobody ordered, or a crash.
+            for change in status.last_changes.iter().filter(|change| change.at_unix_ms >= told && felt.held.is_none()) {
+                let longest = [felt.longest_stall_ms, change.longest_stall_ms].into_iter().flatten().reduce(f64::max);
+                felt.longest_stall_ms = longest;
+                felt.lost_bytes = felt.lost_bytes.max(change.lost_bytes);
+            }
+            let known = reading.counted.insert(status.instance, now);
             // One that is new and was there before was not reached at first: nothing is known of it yet.
             let before = match known {
                 Some(before) => before,
@@ -72,13 +82,12 @@ impl Meter {
         }
     }
 
-    /// Instance, when it was started, what it counted: of every proxy of the shard that answers.
-    async fn read(&self, shard: &str, fleet: &Fleet, access: &Access) -> Vec<(String, u64, FeltStatus)> {
+    /// Every proxy of the shard that answers.
+    async fn read(&self, shard: &str, fleet: &Fleet, access: &Access) -> Vec<Status> {
         let nodes = fleet.shard(shard).map_or(&[][..], |shard| shard.nodes.as_slice());
         let one = |node: Option<Node>| async {
             let client = access.client(&node?.admin);
-            let status = tokio::time::timeout(DEADLINE, client.status()).await.ok()?.ok()?;
-            Some((status.instance, status.at_unix_ms.saturating_sub(status.uptime_ms), status.felt))
+            tokio::time::timeout(DEADLINE, client.status()).await.ok()?.ok()
         };
         let (first, second) = tokio::join!(one(nodes.first().cloned()), one(nodes.get(1).cloned()));
         [first, second].into_iter().flatten().collect()

@@ -3,6 +3,7 @@
 //! It decides nothing: `patch` does. Invariant: a record is on disk before anything that follows it is carried out, and
 //! when it cannot be written nothing that follows it is.
 
+pub mod agent;
 mod meter;
 pub mod sight;
 mod tasks;

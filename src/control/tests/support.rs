@@ -179,6 +179,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         redis_password: None,
         admin: Admin::Unix(pair.dir().join(name)),
         admin_guard: None,
+        hooks: crate::config::fleet::Commands::default(),
         metrics: None,
         workers: 2,
         lanes: true,

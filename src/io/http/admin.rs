@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::Secret;
 use crate::io::admin::{AdminHandle, AdminRequest, AdoptOrder, PROGRESS_LINES, Progress, Refused, SwitchoverOrder};
 use crate::io::admin_examination::Look;
+use crate::io::admin_hooks::{HookAsked, HookOrder, HookStatus};
 
 /// Who may ask.
 #[derive(Clone, Debug)]
@@ -48,6 +49,7 @@ pub fn routes(owner: AdminHandle, guard: Guard) -> Router {
         .route("/v1/drain", post(drain))
         .route("/v1/adopt", post(adopt))
         .route("/v1/examination", get(examination))
+        .route("/v1/hook", get(look_at_hook).post(begin_hook))
         .route("/v1/events", get(super::events::events))
         .layer(middleware::from_fn_with_state(Arc::new(guard), admit))
         .with_state(owner)
@@ -71,6 +73,34 @@ async fn examination(State(owner): State<AdminHandle>, Query(Depth { quick }): Q
     match owner.looks.try_send(Look { quick, reply }) {
         Ok(()) => told(async { answer.await.map(Ok) }).await,
         Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "busy: too many looks at the nodes wait already"),
+    }
+}
+
+async fn begin_hook(State(owner): State<AdminHandle>, order: Posted<HookOrder>) -> Response {
+    match order {
+        Ok(Json(order)) => ask_hooks(&owner, |reply| HookAsked::Begin(order, reply)).await,
+        Err(rejection) => misread(&rejection),
+    }
+}
+
+/// Which hook is asked after.
+#[derive(serde::Deserialize)]
+struct HookId {
+    id: String,
+}
+
+async fn look_at_hook(State(owner): State<AdminHandle>, Query(HookId { id }): Query<HookId>) -> Response {
+    ask_hooks(&owner, |reply| HookAsked::Look(id, reply)).await
+}
+
+async fn ask_hooks(
+    owner: &AdminHandle,
+    asked: impl FnOnce(oneshot::Sender<Result<HookStatus, Refused>>) -> HookAsked,
+) -> Response {
+    let (reply, answer) = oneshot::channel();
+    match owner.hooks.try_send(asked(reply)) {
+        Ok(()) => told(answer).await,
+        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "busy: too many questions about hooks wait already"),
     }
 }
 
