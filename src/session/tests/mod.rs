@@ -284,29 +284,6 @@ fn a_transaction_that_only_reads_is_asked_again_like_any_read() {
 }
 
 #[test]
-fn a_transaction_that_lost_a_command_to_a_limit_never_runs_in_part() {
-    let mut story = Story::attached();
-    story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|").upstream("+OK\r\n+QUEUED\r\n");
-    story.client_gets("+OK\r\n+QUEUED\r\n");
-    story.session.detach(&mut story.out);
-    story.client("SET b 2\r\n");
-    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 1);
-    story.client_gets("-LOADING no primary\r\n");
-    story.session.attach();
-    story.client("SET c 3\r\nEXEC\r\nGET a\r\n").upstream_gets("GET a|");
-    story.client_gets("+QUEUED\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
-}
-
-#[test]
-fn what_follows_a_multi_that_failed_is_not_taken_for_queued() {
-    let mut story = Story::attached();
-    story.client("MULTI\r\nINCR n\r\n").upstream_gets("MULTI|INCR n|").upstream("-NOPERM x\r\n");
-    story.client_gets("-NOPERM x\r\n").client("INCR m\r\n").upstream_gets("INCR m|");
-    story.another_upstream().upstream_gets("");
-    assert_eq!(story.session.take_tally().unknown, 2);
-}
-
-#[test]
 fn a_transaction_that_ran_although_an_earlier_command_was_refused_leaves_nothing_to_replay() {
     let mut story = Story::attached();
     story.client("SET a 1\r\nMULTI\r\nINCR n\r\nEXEC\r\n").upstream_gets("SET a 1|MULTI|INCR n|EXEC|");

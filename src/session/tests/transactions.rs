@@ -1,4 +1,4 @@
-//! Transactions that the server may not have begun.
+//! Transactions that the server may not have begun, or that lost a command.
 
 use super::*;
 
@@ -36,4 +36,27 @@ fn a_multi_or_exec_with_arguments_begins_and_ends_nothing() {
     story.out.clear();
     // Still inside, as in Redis; the error makes EXEC fail.
     story.another_upstream().upstream_gets("MULTI|EXEC x|INCR n|");
+}
+
+#[test]
+fn a_transaction_that_lost_a_command_to_a_limit_never_runs_in_part() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|").upstream("+OK\r\n+QUEUED\r\n");
+    story.client_gets("+OK\r\n+QUEUED\r\n");
+    story.session.detach(&mut story.out);
+    story.client("SET b 2\r\n");
+    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 1);
+    story.client_gets("-LOADING no primary\r\n");
+    story.session.attach();
+    story.client("SET c 3\r\nEXEC\r\nGET a\r\n").upstream_gets("GET a|");
+    story.client_gets("+QUEUED\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
+}
+
+#[test]
+fn what_follows_a_multi_that_failed_is_not_taken_for_queued() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nINCR n\r\n").upstream_gets("MULTI|INCR n|").upstream("-NOPERM x\r\n");
+    story.client_gets("-NOPERM x\r\n").client("INCR m\r\n").upstream_gets("INCR m|");
+    story.another_upstream().upstream_gets("");
+    assert_eq!(story.session.take_tally().unknown, 2);
 }
