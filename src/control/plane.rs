@@ -16,7 +16,7 @@ use super::{hands, keeper, spawn};
 use crate::config::Config;
 use crate::io::admin::{AdminHandle, Status};
 use crate::io::client::Target;
-use crate::io::orders::{News, Orders};
+use crate::io::orders::{Elsewhere, News, Orders};
 use crate::io::probe::{self, Pace};
 use crate::io::state_file::StateFile;
 use crate::io::tripwire::{self, Door};
@@ -51,7 +51,16 @@ impl Plane {
         let node = config.self_node.and_then(|at| config.nodes.get(at)).map(|node| node.name.clone());
         let file = state_file(config, node.as_deref());
         let memory = recall(&file);
-        let orders = Orders { epoch: Epoch(0), primary: None, mark: None, given_up: Epoch(0), hold: None, drain: None };
+        let orders = Orders {
+            epoch: Epoch(0),
+            primary: None,
+            mark: None,
+            given_up: Epoch(0),
+            hold: None,
+            drain: None,
+            elsewhere: Elsewhere::Nowhere,
+            event: 0,
+        };
         let (requests, requests_rx) = mpsc::channel(QUEUE);
         Self {
             me: Identity { instance: instance(node.as_deref()), node },

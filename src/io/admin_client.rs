@@ -18,7 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::Admin;
 use crate::io::admin::{
-    AdoptOrder, DrainStatus, Progress, Refused, Status, SwitchoverOrder, SwitchoverReport, ViewStatus,
+    AdoptOrder, DrainOrder, DrainStatus, Progress, Refused, Status, SwitchoverOrder, SwitchoverReport, ViewStatus,
 };
 
 /// For connecting, and for the head and the body of an answer.
@@ -69,9 +69,14 @@ impl AdminClient {
         self.json(self.send(request, Bytes::new()).await?).await
     }
 
-    /// Starts a drain.
-    pub async fn drain(&self) -> Result<DrainStatus, AskError> {
-        self.json(self.post("/v1/drain", &serde_json::Map::new()).await?).await
+    /// Starts a drain; with `stop`, the process ends afterwards.
+    pub async fn drain(&self, stop: bool) -> Result<DrainStatus, AskError> {
+        self.json(self.post("/v1/drain", &DrainOrder { stop }).await?).await
+    }
+
+    /// Has the process serve again.
+    pub async fn undrain(&self) -> Result<DrainStatus, AskError> {
+        self.json(self.post("/v1/undrain", &serde_json::Map::new()).await?).await
     }
 
     /// Ends a doubt.

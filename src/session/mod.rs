@@ -26,6 +26,8 @@ mod blocking;
 mod change;
 mod cutover;
 mod greeting;
+mod library;
+pub mod maintenance;
 mod notice;
 mod pipeline;
 mod preamble;
@@ -49,6 +51,8 @@ use crate::protocol::request::{Limits, RequestFramer};
 
 use affinity::Affinity;
 use cutover::Cutover;
+use library::Parting;
+use maintenance::Maintenance;
 use pipeline::Pipeline;
 use preamble::ConnectionState;
 use replies::Assembly;
@@ -59,6 +63,8 @@ use transaction::TransactionState;
 
 pub use affinity::Home;
 pub use greeting::{Greeting, Heard};
+pub use library::{Library, Moment, Unfinished, is_ping};
+pub use maintenance::Endpoint;
 pub use preamble::LaneKey;
 pub use scan::Mark;
 pub use tally::{Kind, Tally};
@@ -74,6 +80,8 @@ pub struct Settings {
     pub reserved_channel: Vec<u8>,
     /// Sessions may share upstreams.
     pub lanes: bool,
+    /// Clients may ask for maintenance notifications.
+    pub notifications: bool,
 }
 
 /// Commands of one session that may be unanswered at a time; more wait in the client's socket.
@@ -92,6 +100,10 @@ pub struct Session {
     tail: Option<Tail>,
     assembly: Assembly,
     stream: Stream,
+    maintenance: Maintenance,
+    parting: Parting,
+    /// What the client's library calls itself, whether or not the server takes note of such names.
+    library: Vec<u8>,
     phase: Phase,
     /// Bytes for the upstream that are no entries of the pipeline (only in [`Phase::Raw`]).
     raw: BytesMut,
@@ -144,6 +156,9 @@ impl Session {
             tail: None,
             assembly: Assembly::default(),
             stream: Stream::default(),
+            maintenance: Maintenance::default(),
+            parting: Parting::No,
+            library: Vec::new(),
             phase: Phase::Detached,
             raw: BytesMut::new(),
             raw_passing: false,

@@ -126,6 +126,9 @@ impl Session {
         if matches!(self.phase, Phase::Greeting(_)) {
             return self.greeted(reply);
         }
+        if self.keep_null(reply) {
+            return self.pipeline.set_aside(None);
+        }
         let failed = reply.first() == Some(&b'-');
         if failed && self.pipeline.in_flight() == 0 && self.refused_marker() {
             return;
@@ -193,7 +196,7 @@ impl Session {
             }
             if self.leaving_lane() && self.pipeline.in_flight() == 0 {
                 self.unpark();
-            } else if self.pipeline.undelivered() > 0 || !self.take_tail() {
+            } else if self.pipeline.undelivered() > 0 || !(self.answer_opt_in() || self.take_tail()) {
                 return;
             }
         }
@@ -208,6 +211,9 @@ impl Session {
             self.state.accepted(kind, bytes);
             if kind == crate::protocol::command::Connection::Reset {
                 self.subscriptions = Subscriptions::default();
+            }
+            if !self.state.resp3() {
+                self.maintenance.forget();
             }
             self.closing |= kind == crate::protocol::command::Connection::Quit;
         }

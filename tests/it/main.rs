@@ -8,10 +8,12 @@
 mod auth;
 mod changes;
 mod differential;
+mod drain;
 mod failover;
 mod hostile;
 mod libraries;
 mod lifecycle;
+mod maintenance;
 mod memory;
 mod queues;
 mod rollout;

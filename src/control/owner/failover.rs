@@ -88,7 +88,9 @@ impl Owner {
                 // connections to it then: nothing must be in flight.
                 let takes = if self.is_primary(&host, port) { SENTINEL_CUTS } else { SENTINEL_TAKES };
                 let until = now + takes.min(self.config.hold.time);
-                self.holding.begin(BY_SENTINEL.1, BY_SENTINEL.0, until, epoch, now);
+                if self.holding.begin(BY_SENTINEL.1, BY_SENTINEL.0, until, epoch, now) {
+                    self.begin_event(None);
+                }
             }
             // By now the nodes have said who is primary; if it is the same as before, it stays.
             SentinelNews::GivenUp | SentinelNews::Switched => {

@@ -35,11 +35,11 @@ impl Owner {
         self.events.peers(self.peers.present(now).len());
         match message.kind.clone() {
             Kind::Hello => {
-                self.say(Kind::Presence, now);
+                self.say_presence(now);
                 self.repeat_hold(now);
             }
-            Kind::Presence => {}
-            Kind::Hold { id, deadline_ms } => self.obey_hold(id, &message.from, deadline_ms, now),
+            Kind::Presence { .. } => {}
+            Kind::Hold { id, deadline_ms, event } => self.obey_hold(id, &message.from, deadline_ms, event, now),
             Kind::Quiesced { id } => self.peer_quiesced(&message.from, id, now),
             Kind::Release { id, switched } => self.obey_release(id, &message.from, switched, now),
             Kind::Suspect { about } => self.handle_question(&about, now),
@@ -50,13 +50,14 @@ impl Owner {
         }
     }
 
-    fn obey_hold(&mut self, id: u64, by: &str, deadline_ms: u64, now: Duration) {
+    fn obey_hold(&mut self, id: u64, by: &str, deadline_ms: u64, event: u64, now: Duration) {
         if !self.yields_to(by, now) {
             return;
         }
         let time = Duration::from_millis(deadline_ms).min(self.config.hold.time);
         let epoch = self.topology.view().epoch;
         if self.holding.begin(id, by, now + time, epoch, now) {
+            self.begin_event(Some(event));
             tracing::info!(by, at_most = ?time, "holding: a switchover was announced");
         }
     }
@@ -101,18 +102,14 @@ impl Owner {
 
     pub(super) fn say_presence(&mut self, now: Duration) {
         self.presence_due = now + PRESENCE_EVERY;
-        self.say(Kind::Presence, now);
+        self.say(Kind::Presence { drained: self.leaving.is_some() }, now);
         self.events.peers(self.peers.present(now).len());
-    }
-
-    pub(super) fn say_leave(&mut self, now: Duration) {
-        self.say(Kind::Leave, now);
     }
 
     /// Says something to the pair. Presence goes through the primary, which repeats it to its replica's listeners; what
     /// matters goes through every node, and so does everything while there is no primary.
     pub(super) fn say(&mut self, kind: Kind, now: Duration) {
-        let everywhere = !matches!(kind, Kind::Presence | Kind::Hello);
+        let everywhere = !matches!(kind, Kind::Presence { .. } | Kind::Hello);
         self.seq += 1;
         let message = Message { from: self.me.instance.clone(), node: self.me.node.clone(), seq: self.seq, kind };
         let payload = message.encode();

@@ -5,12 +5,14 @@
 //! client; it ends when a round moved nothing. It reads at most one buffer per direction and round, gathers what a
 //! round produced and writes once.
 //!
-//! It follows the worker's orders (`upstream.rs`), bounds how long commands are held (`hold.rs`), and leaves at a
-//! quiet moment when a drain says so. It never decides who is primary.
+//! It follows the worker's orders (`upstream.rs`), bounds how long commands are held (`hold.rs`), tells its client what
+//! it asked to be told (`notices.rs`), and leaves when a drain says so (`departure.rs`). It never decides who is primary.
 
 mod cutover;
+mod departure;
 mod handshake;
 mod hold;
+mod notices;
 mod shared;
 mod tally;
 mod upstream;
@@ -34,7 +36,9 @@ use super::clock;
 use super::tls::ServerSide;
 use super::worker::{Seat, Worker};
 
+use departure::Departure;
 use hold::Held;
+use notices::Notices;
 use upstream::{Retry, Up};
 
 /// Replies that may wait for a client that does not read; then its upstream is not read either. Large, because a
@@ -94,6 +98,10 @@ pub(super) struct Conversation {
     rest_at: Option<Duration>,
     retry: Retry,
     held: Held,
+    departure: Departure,
+    notices: Notices,
+    /// When the client was last written to.
+    spoke_at: Duration,
     /// The client has closed its side.
     gone: bool,
     /// Why the conversation ends, once it does; the rest of `out` is written first.
@@ -129,6 +137,9 @@ impl Conversation {
                 rest_at: None,
                 retry: Retry::default(),
                 held: Held::default(),
+                departure: Departure::default(),
+                notices: Notices::default(),
+                spoke_at: Duration::ZERO,
                 gone: false,
                 ending: None,
                 version: 0,
@@ -157,6 +168,7 @@ impl Conversation {
             moved |= self.poll_next(cx);
             moved |= self.poll_from_client(cx);
             moved |= self.poll_to_upstream(cx);
+            moved |= self.tell();
             moved |= self.poll_to_client(cx);
             self.account();
             moved |= self.check_end();
@@ -206,6 +218,9 @@ impl Conversation {
             return true;
         }
         self.worker.stats.add(Counter::BytesFromClients, read.len() as u64);
+        if self.worker.orders().drain.is_some() && self.fails_ping(read) {
+            return true;
+        }
         self.seat.last_heard.set(self.now);
         self.unsent_since.get_or_insert(self.now);
         let used = self.session.handle_input(read, &mut self.out);
@@ -221,6 +236,7 @@ impl Conversation {
                     self.worker.stats.add(Counter::BytesToClients, count as u64);
                     bytes::Buf::advance(&mut self.out, count);
                     (moved, self.unflushed) = (true, true);
+                    self.spoke_at = self.now;
                 }
                 Poll::Ready(_) => {
                     self.ending = Some(Counter::ClosedReset);
@@ -251,30 +267,14 @@ impl Conversation {
             Some(match () {
                 () if self.session.lost() => Counter::ClosedStateLost,
                 () if self.session.malformed_input() => Counter::ClosedProtocol,
-                () => Counter::ClosedByClient,
+                () => self.gone_by_itself(),
             })
         } else if self.gone && (self.session.is_raw() || !owed) {
-            Some(Counter::ClosedByClient)
+            Some(self.gone_by_itself())
         } else {
             self.departure()
         };
         self.ending.is_some()
-    }
-
-    /// A drain closes at the first quiet moment after this conversation's turn, and cuts at its deadline.
-    fn departure(&self) -> Option<Counter> {
-        let drain = self.worker.orders().drain?;
-        let turn = self.seat.leave_at.get().is_some_and(|at| at <= self.now);
-        let quiet = self.session.quiet() && self.input.is_empty() && self.out.is_empty() && !self.unflushed;
-        let (reason, cut) = if turn && quiet {
-            (Counter::ClosedDrain, false)
-        } else if drain.deadline <= self.now {
-            (Counter::ClosedDrainCut, true)
-        } else {
-            return None;
-        };
-        self.worker.drained(cut);
-        Some(reason)
     }
 
     /// Writes what is left, then says goodbye in TLS' words. What the client still sends is read and dropped for a
@@ -283,7 +283,8 @@ impl Conversation {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Nothing is owed any more: the upstream, and what was in flight on it, are nobody's.
         self.let_upstream_go();
-        let until = *self.goodbye.get_or_insert(self.now + GOODBYE);
+        let until = self.goodbye.unwrap_or_else(|| self.waits_for_client());
+        self.goodbye = Some(until);
         if self.now >= until || self.poll_last_words(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -322,6 +323,9 @@ impl Conversation {
     }
 
     fn end(&mut self) {
+        if let Some(place) = self.departure.place.take() {
+            self.worker.unnoticed.noticed(place);
+        }
         self.let_upstream_go();
         self.held.abandon(&self.worker, self.now);
         self.worker.reckon_kept(self.kept, 0);

@@ -1,4 +1,4 @@
-//! Routes for operators: `GET /v1/status`, `POST /v1/switchover`, `/v1/drain`, `/v1/adopt`.
+//! Routes for operators: `GET /v1/status`, `POST /v1/switchover`, `/v1/drain`, `/v1/undrain`, `/v1/adopt`.
 //!
 //! JSON in and out; a refusal is 409, a busy or ended owner 503, both with `{"error": …}`. A switchover answers with one
 //! JSON object per line as things happen, the report last, and goes on when its asker hangs up. Over TCP there is no
@@ -23,7 +23,9 @@ use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::io::admin::{AdminHandle, AdminRequest, AdoptOrder, PROGRESS_LINES, Progress, Refused, SwitchoverOrder};
+use crate::io::admin::{
+    AdminHandle, AdminRequest, AdoptOrder, DrainOrder, PROGRESS_LINES, Progress, Refused, SwitchoverOrder,
+};
 
 /// The routes.
 pub fn routes(owner: AdminHandle) -> Router {
@@ -31,6 +33,7 @@ pub fn routes(owner: AdminHandle) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/switchover", post(switchover))
         .route("/v1/drain", post(drain))
+        .route("/v1/undrain", post(undrain))
         .route("/v1/adopt", post(adopt))
         .layer(middleware::from_fn(refuse_browsers))
         .with_state(owner)
@@ -55,8 +58,20 @@ async fn switchover(State(owner): State<AdminHandle>, order: Posted<SwitchoverOr
     }
 }
 
+async fn drain(State(owner): State<AdminHandle>, order: Posted<DrainOrder>) -> Response {
+    let Json(DrainOrder { stop }) = match order {
+        Ok(order) => order,
+        Err(rejection) => return misread(&rejection),
+    };
+    let (reply, answer) = oneshot::channel();
+    match ask(&owner, AdminRequest::Drain { stop, reply }) {
+        Ok(()) => told(answer).await,
+        Err(why) => failed(StatusCode::SERVICE_UNAVAILABLE, why),
+    }
+}
+
 /// The body is an empty object: it is asked for so that the request cannot come from a browser's form.
-async fn drain(
+async fn undrain(
     State(owner): State<AdminHandle>,
     order: Posted<serde_json::Map<String, serde_json::Value>>,
 ) -> Response {
@@ -64,7 +79,7 @@ async fn drain(
         return misread(&rejection);
     }
     let (reply, answer) = oneshot::channel();
-    match ask(&owner, AdminRequest::Drain { reply }) {
+    match ask(&owner, AdminRequest::Undrain { reply }) {
         Ok(()) => told(answer).await,
         Err(why) => failed(StatusCode::SERVICE_UNAVAILABLE, why),
     }

@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) state: Option<PathBuf>,
     /// Only node `a`.
     pub(crate) single: bool,
+    /// Where clients connect, instead of a free port of 127.0.0.1.
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 impl Options {
@@ -63,7 +65,7 @@ impl Proxy {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let home = pair.dir.path().join(format!("proxy-{node}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&home).unwrap();
-        let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let at = options.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = format!("unix:{}", home.join("admin.sock").display());
         let state = options.state.clone().unwrap_or_else(|| home.join("state"));
