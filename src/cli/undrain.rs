@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 async fn undrain(args: &Args) -> Ended {
-    let client = args.reach.client();
+    let client = args.reach.client()?;
     let drain = client.undrain().await?;
     for _ in 0..LOOKS {
         if client.status().await?.drain.is_none() {

@@ -10,10 +10,12 @@ use super::channel::{Kind, Message};
 
 /// Most processes that are remembered; a newcomer beyond it is not heard until another has been silent long enough.
 pub const MAX_PEERS: usize = 32;
-/// How often everyone says that it is there.
+/// How often everyone says that it is there, where somebody may hear it.
 pub const PRESENCE_EVERY: Duration = Duration::from_secs(1);
 /// A process that was not heard for this long is not waited for.
 pub const PRESENT_FOR: Duration = Duration::from_millis(3500);
+/// A process that was not heard for this long is asked whether it is there.
+const MISSED_AFTER: Duration = Duration::from_millis(1500);
 /// A process that was not heard for this long is forgotten.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// How far a message may arrive behind a later one of the same sender.
@@ -114,6 +116,16 @@ impl Peers {
         self.known.iter().filter(|(_, peer)| !peer.left).map(|(name, peer)| (name.as_str(), peer))
     }
 
+    /// Whether another process may be there: it was heard, not too long ago, and has not said farewell.
+    pub fn is_anybody_there(&self, now: Duration) -> bool {
+        self.known.values().any(|peer| peer.is_remembered(now))
+    }
+
+    /// Whether one of them is late. Whoever misses somebody may be missed as well, so both should speak up.
+    pub fn is_anybody_missed(&self, now: Duration) -> bool {
+        self.known.values().any(|peer| peer.is_remembered(now) && now.saturating_sub(peer.heard) > MISSED_AFTER)
+    }
+
     fn forget(&mut self, now: Duration) {
         let over = if self.known.len() >= MAX_PEERS { PRESENT_FOR } else { REMEMBERED_FOR };
         self.known.retain(|_, peer| now.saturating_sub(peer.heard) <= over);
@@ -123,6 +135,10 @@ impl Peers {
 impl Peer {
     fn is_present(&self, now: Duration) -> bool {
         !self.left && now.saturating_sub(self.heard) <= PRESENT_FOR
+    }
+
+    fn is_remembered(&self, now: Duration) -> bool {
+        !self.left && now.saturating_sub(self.heard) <= REMEMBERED_FOR
     }
 
     /// Marks a number as heard; false if it was heard before or is too old to tell.
@@ -195,6 +211,19 @@ mod tests {
             Heard::New { joined: true }
         );
         assert!(peers.is_present("b-1", at(5000)));
+    }
+
+    #[test]
+    fn whoever_is_late_is_missed_before_it_counts_as_absent_and_not_for_ever() {
+        let mut peers = Peers::new("a-1");
+        assert!(!peers.is_anybody_there(at(0)) && !peers.is_anybody_missed(at(0)));
+        peers.handle_message(&from("b-1", 1, Kind::Hello), at(0));
+        assert!(peers.is_anybody_there(at(1000)) && !peers.is_anybody_missed(at(1000)));
+        assert!(peers.is_present("b-1", at(2000)) && peers.is_anybody_missed(at(2000)));
+        assert!(peers.is_anybody_missed(at(59_000)));
+        assert!(!peers.is_anybody_there(at(61_000)) && !peers.is_anybody_missed(at(61_000)));
+        peers.handle_message(&from("b-1", 2, Kind::Leave), at(61_000));
+        assert!(!peers.is_anybody_there(at(61_000)) && !peers.is_anybody_missed(at(63_000)));
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl Plane {
             primary: None,
             mark: None,
             given_up: Epoch(0),
+            replica: true,
             hold: None,
             drain: None,
             elsewhere: Elsewhere::Nowhere,

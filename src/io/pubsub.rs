@@ -18,8 +18,8 @@ use crate::topology::node::NodeId;
 pub const QUEUE: usize = 32;
 /// A message that could not be published in this time is dropped.
 const STALE: Duration = Duration::from_millis(1000);
-/// Our own presence comes back every second; a subscription that hears nothing for this long is opened anew.
-const QUIET: Duration = Duration::from_secs(5);
+/// A subscription that hears nothing for this long is asked whether it lives; after as long again it is opened anew.
+const QUIET: Duration = Duration::from_millis(2500);
 /// Between attempts to reach a node.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -74,10 +74,14 @@ async fn subscribed(
         return Ok(());
     }
     loop {
-        let payload = match link.next_message(clock::now() + QUIET).await? {
-            Heard::Message { payload, .. } => payload,
-            Heard::Pong => continue,
+        let heard = match link.next_message(clock::now() + QUIET).await {
+            Err(LinkError::TimedOut) => {
+                link.send_only(&[b"PING"], clock::now() + QUIET).await?;
+                link.next_message(clock::now() + QUIET).await?
+            }
+            heard => heard?,
         };
+        let Heard::Message { payload, .. } = heard else { continue };
         if payload.len() <= longest && out.send(Word::Said(payload)).await.is_err() {
             return Ok(());
         }

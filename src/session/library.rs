@@ -34,7 +34,7 @@ pub enum Library {
 pub enum Moment {
     /// Right behind a reply, or after a long silence: a pool looks at the connection before it uses it again.
     BehindReply,
-    /// In a lull: the library hears of the end by itself, and must not be about to send.
+    /// In a lull: the library hears of the end by itself, and must not be about to send then.
     InLull,
     /// Instead of answering the PING with which a pool tests it; otherwise in a lull, late.
     OnPing,

@@ -44,7 +44,7 @@ impl LaneKey {
             database: self.database,
             ..ConnectionState::default()
         };
-        Greeting::new(state.preamble())
+        Greeting::new(state.preamble(false, None))
     }
 }
 
@@ -59,6 +59,8 @@ pub(super) struct Preamble {
     pub replies: usize,
     /// Confirmations of subscriptions that come after them.
     pub confirmations: usize,
+    /// The reply that says what the upstream is called, counted from 1.
+    pub id_in: Option<usize>,
     /// The first so many of them must not be errors: without them the client would be somewhere else.
     pub essential: usize,
 }
@@ -68,6 +70,18 @@ impl Preamble {
     pub(super) fn subscribe(&mut self, words: &[&[u8]]) {
         encode::command(&mut self.rest, words);
         self.confirmations += words.len().saturating_sub(1);
+    }
+
+    /// CLIENT TRACKING … REDIRECT, to the connection that the upstream calls so.
+    fn say_redirected(&mut self, command: &[u8], id: u64) {
+        let id = id.to_string();
+        let mut words: Vec<&[u8]> = args(command).collect();
+        let place =
+            words.iter().position(|word| word.eq_ignore_ascii_case(b"redirect")).map_or(words.len(), |at| at + 1);
+        if let Some(word) = words.get_mut(place) {
+            *word = id.as_bytes();
+        }
+        self.say(&words);
     }
 
     pub(super) fn say(&mut self, words: &[&[u8]]) {
@@ -95,6 +109,13 @@ impl ConnectionState {
     /// CLIENT TRACKING is on.
     pub(super) fn tracking(&self) -> bool {
         self.switches.iter().any(|(kind, _)| *kind == Connection::Tracking)
+    }
+
+    /// The client that invalidations are redirected to, as this client knows it.
+    pub(super) fn redirection(&self) -> Option<u64> {
+        let (_, command) = self.switches.iter().find(|(kind, _)| *kind == Connection::Tracking)?;
+        let id = args(command).skip_while(|word| !word.eq_ignore_ascii_case(b"redirect")).nth(1)?;
+        std::str::from_utf8(id).ok()?.parse().ok().filter(|id| *id > 0)
     }
 
     /// The server accepted `command`.
@@ -153,8 +174,9 @@ impl ConnectionState {
         }
     }
 
-    /// What a fresh upstream must be told.
-    pub(super) fn preamble(&self) -> Preamble {
+    /// What a fresh upstream must be told; `learn`: it is to say what it is called; `redirection`: what it calls the
+    /// connection that invalidations go to.
+    pub(super) fn preamble(&self, learn: bool, redirection: Option<u64>) -> Preamble {
         let mut preamble = Preamble::default();
         if let Some(auth) = &self.auth {
             preamble.first = auth.clone();
@@ -172,9 +194,21 @@ impl ConnectionState {
         for (key, value) in &self.library {
             preamble.say(&[b"CLIENT", b"SETINFO", key, value]);
         }
-        for (_, command) in &self.switches {
-            preamble.rest.extend_from_slice(command);
-            preamble.replies += 1;
+        for (kind, command) in &self.switches {
+            match redirection.filter(|_| *kind == Connection::Tracking) {
+                Some(id) => preamble.say_redirected(command, id),
+                None => {
+                    preamble.rest.extend_from_slice(command);
+                    preamble.replies += 1;
+                }
+            }
+        }
+        if learn {
+            // HELLO says it, too.
+            if self.protocol.is_none() {
+                preamble.say(&[b"CLIENT", b"ID"]);
+            }
+            preamble.id_in = Some(if self.protocol.is_some() { 1 } else { preamble.replies });
         }
         preamble.essential = essential;
         preamble
@@ -206,7 +240,7 @@ mod tests {
         state.accepted(Connection::SetInfo, &command(&["CLIENT", "SETINFO", "LIB-NAME", "x"]));
         state.accepted(Connection::SetInfo, &command(&["CLIENT", "SETINFO", "lib-name", "y"]));
         state.accepted(Connection::Tracking, &command(&["CLIENT", "TRACKING", "ON", "NOLOOP"]));
-        let preamble = state.preamble();
+        let preamble = state.preamble(false, None);
         assert_eq!(text(&preamble.first), ["AUTH", "u", "p"]);
         let words = text(&preamble.rest).join(" ");
         let expected = "HELLO 3 SELECT 2 CLIENT SETNAME app CLIENT SETINFO lib-name y CLIENT TRACKING ON NOLOOP";
@@ -220,7 +254,7 @@ mod tests {
         state.accepted(Connection::Select, &command(&["SELECT", "7"]));
         state.accepted(Connection::SetInfo, &command(&["CLIENT", "SETINFO", "LIB-VER", "1"]));
         state.accepted(Connection::Reset, &command(&["RESET"]));
-        let preamble = state.preamble();
+        let preamble = state.preamble(false, None);
         assert!(preamble.first.is_empty());
         assert_eq!(text(&preamble.rest).join(" "), "CLIENT SETINFO lib-ver 1");
     }
@@ -230,6 +264,6 @@ mod tests {
         let mut state = ConnectionState::default();
         state.accepted(Connection::NoEvict, &command(&["CLIENT", "NO-EVICT", "ON"]));
         state.accepted(Connection::NoEvict, &command(&["CLIENT", "NO-EVICT", "off"]));
-        assert_eq!(state.preamble().replies, 0);
+        assert_eq!(state.preamble(false, None).replies, 0);
     }
 }

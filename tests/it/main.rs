@@ -5,12 +5,15 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod admin;
 mod auth;
 mod changes;
 mod differential;
 mod drain;
+mod durable;
 mod failover;
 mod hostile;
+mod ids;
 mod libraries;
 mod lifecycle;
 mod maintenance;

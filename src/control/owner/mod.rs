@@ -19,6 +19,7 @@ mod failover;
 mod follow;
 mod leave;
 mod pair;
+mod receipts;
 mod tell;
 
 use std::sync::Arc;
@@ -97,6 +98,7 @@ pub struct Owner {
     leaving: Option<leave::Leaving>,
     failover: Option<Failover>,
     question: Option<failover::Question>,
+    receipts: receipts::Witness,
     view_since: Duration,
     /// A primary was named since the process began.
     served: bool,
@@ -141,6 +143,7 @@ impl Owner {
             changes: Changes::default(),
             running: None,
             leaving: None,
+            receipts: receipts::Witness::default(),
             view_since: now,
             served: false,
             announced: None,
@@ -282,6 +285,7 @@ impl Owner {
 
     fn publish_orders(&mut self, now: Duration) {
         let drain = self.leaving.as_ref().and_then(leave::Leaving::orders);
+        let replica = self.replica_there(now);
         let view = self.topology.view();
         let suspended = self.failover.as_ref().is_some_and(Failover::suspends);
         let primary = view.primary.as_ref().ok().copied();
@@ -292,6 +296,7 @@ impl Owner {
             // A node whose replica may have been promoted unseen is not served, but still watched.
             primary: primary.filter(|_| !suspended),
             given_up: view.given_up,
+            replica,
             hold: self.holding.orders(),
             elsewhere: drain.map(|_| self.elsewhere(now)).unwrap_or_default(),
             drain,

@@ -11,6 +11,7 @@ use crate::control::channel::{Kind, MAX_MESSAGE, Message};
 use crate::control::holding::{End, Ended};
 use crate::control::peers::{Heard, PRESENCE_EVERY};
 use crate::io::pubsub::{Post, Word};
+use crate::topology::{NodeId, Reach};
 
 impl Owner {
     pub(super) fn handle_word(&mut self, word: Word, now: Duration) {
@@ -35,7 +36,7 @@ impl Owner {
         self.events.peers(self.peers.present(now).len());
         match message.kind.clone() {
             Kind::Hello => {
-                self.say_presence(now);
+                self.say(Kind::Presence { drained: self.leaving.is_some() }, now);
                 self.repeat_hold(now);
             }
             Kind::Presence { .. } => {}
@@ -100,22 +101,50 @@ impl Owner {
         }
     }
 
+    /// Says that we are here, and asks for those who are late.
+    ///
+    /// What is published at the primary goes into its replication stream, with a SELECT before and behind it; so presence
+    /// is published at the replica, which keeps it to its own listeners. Whoever does not hear it there asks, and both the
+    /// question and its answer go through the primary. Nobody talks where nobody is known to listen.
     pub(super) fn say_presence(&mut self, now: Duration) {
         self.presence_due = now + PRESENCE_EVERY;
-        self.say(Kind::Presence { drained: self.leaving.is_some() }, now);
+        let drained = self.leaving.is_some();
+        match self.quiet_way() {
+            Some(way) => self.say_by(way, Kind::Presence { drained }, now),
+            None if self.peers.is_anybody_there(now) => self.say(Kind::Presence { drained }, now),
+            None => {}
+        }
+        if self.peers.is_anybody_missed(now) {
+            self.say(Kind::Hello, now);
+        }
         self.events.peers(self.peers.present(now).len());
     }
 
-    /// Says something to the pair. Presence goes through the primary, which repeats it to its replica's listeners; what
-    /// matters goes through every node, and so does everything while there is no primary.
+    /// Where one can speak without anything being replicated: a node that answers and is not the primary.
+    fn quiet_way(&self) -> Option<Way> {
+        let primary = self.topology.view().primary.as_ref().ok().copied()?;
+        let answers = |node: &NodeId| self.topology.node(*node).is_some_and(|state| state.reach == Reach::Answering);
+        let nodes = (0..self.reins.posts.len()).filter_map(|at| u8::try_from(at).ok().map(NodeId));
+        nodes.into_iter().find(|node| *node != primary && answers(node)).map(Way::Node)
+    }
+
+    /// Says something to the pair. Presence and the question for it go through the primary, which repeats them to its
+    /// replica's listeners; what matters goes through every node, and so does everything while there is no primary.
     pub(super) fn say(&mut self, kind: Kind, now: Duration) {
-        let everywhere = !matches!(kind, Kind::Presence { .. } | Kind::Hello);
+        let primary = self.topology.view().primary.as_ref().ok().copied();
+        let way = match (&kind, primary) {
+            (Kind::Presence { .. } | Kind::Hello, Some(primary)) => Way::Node(primary),
+            _ => Way::Everywhere,
+        };
+        self.say_by(way, kind, now);
+    }
+
+    fn say_by(&mut self, way: Way, kind: Kind, now: Duration) {
         self.seq += 1;
         let message = Message { from: self.me.instance.clone(), node: self.me.node.clone(), seq: self.seq, kind };
         let payload = message.encode();
-        let primary = self.topology.view().primary.as_ref().ok().map(|node| node.index());
         for (at, posts) in self.reins.posts.iter().enumerate() {
-            if !everywhere && primary.is_some_and(|primary| primary != at) {
+            if matches!(way, Way::Node(node) if node.index() != at) {
                 continue;
             }
             // A publisher whose node does not answer has a full queue; what it lacks is sent through the other.
@@ -124,4 +153,11 @@ impl Owner {
             }
         }
     }
+}
+
+/// Through which node a message goes.
+#[derive(Clone, Copy)]
+enum Way {
+    Node(NodeId),
+    Everywhere,
 }

@@ -1,6 +1,7 @@
 //! The control plane against real servers: following, announced switchovers of two processes, and what goes wrong.
 
 mod failover;
+mod presence;
 mod support;
 
 use std::time::Duration;

@@ -6,14 +6,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::{self, Admin, ClientLimits, Config, DrainTimes, HoldLimits, ProbeTimes, ServerTls};
+use crate::config::{self, Admin, ClientLimits, Config, DrainTimes, Durability, HoldLimits, ProbeTimes, ServerTls};
 use crate::control::plane::Plane;
 use crate::control::{inbox, spawn};
 use crate::io::admin::{AdminHandle, AdminRequest, Progress, Status, SwitchoverOrder, SwitchoverReport};
-use crate::io::client::{Link, LinkError, Login, Reply, Target};
+use crate::io::client::{Heard, Link, LinkError, Login, Reply, Target};
 use crate::io::clock;
 use crate::io::orders::{DrainTally, News, Orders};
 use crate::metrics::worker::WorkerStats;
@@ -65,6 +66,14 @@ impl Pair {
 
     pub(super) fn port(&self, node: usize) -> String {
         self.ports[node].to_string()
+    }
+
+    /// Listens at one node, as a stranger.
+    pub(super) async fn listen(&self, node: usize, channel: &str) -> Listener {
+        let deadline = clock::now() + Duration::from_secs(2);
+        let mut link = Link::connect(&self.target(node), deadline).await.unwrap();
+        link.subscribe(channel, deadline).await.unwrap();
+        Listener(link)
     }
 
     async fn try_command(&self, node: usize, args: &[&str]) -> Result<Reply, LinkError> {
@@ -135,6 +144,18 @@ impl Pair {
     }
 }
 
+/// A subscription of a stranger.
+pub(super) struct Listener(Link);
+
+impl Listener {
+    pub(super) async fn next(&mut self, deadline: Duration) -> Bytes {
+        match self.0.next_message(deadline).await {
+            Ok(Heard::Message { payload, .. }) => payload,
+            other => panic!("no message in time: {other:?}"),
+        }
+    }
+}
+
 impl Drop for Pair {
     fn drop(&mut self) {
         self.kill(0);
@@ -157,6 +178,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         redis_user: None,
         redis_password: None,
         admin: Admin::Unix(pair.dir().join(name)),
+        admin_guard: None,
         metrics: None,
         workers: 2,
         lanes: true,
@@ -168,6 +190,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
             fast_interval: Duration::from_millis(5),
             deadline: Duration::from_millis(500),
         },
+        durability: Durability { replicated: false, patience: Duration::from_secs(1), strict: false },
         limits: ClientLimits {
             connections: 10,
             handshake: Duration::from_secs(1),
@@ -198,7 +221,8 @@ impl Process {
     pub(super) fn start_as(pair: &Pair, config: Config, quiet: Option<Duration>) -> Self {
         let config = Arc::new(config);
         let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
-        let targets = [0, 1].map(|node| Target { login: pair.login.clone(), ..pair.target(node) });
+        let target = |node| Target { login: pair.login.clone(), ..pair.target(node) };
+        let targets: Vec<_> = (0..config.nodes.len()).map(target).collect();
         let plane = Plane::prepare(&config, &targets, stats);
         let (admin, orders) = (plane.admin(), plane.orders());
         let (news, news_rx) = mpsc::channel(inbox::QUEUE);

@@ -26,8 +26,8 @@ use super::upstream::Up;
 
 /// Silence after which a connection counts as idle: its client is hardly about to send.
 const IDLE: Duration = Duration::from_millis(200);
-/// Silence in which a library that listens hears of the end before it sends again.
-const LULL: Duration = Duration::from_millis(20);
+/// Time that a library that listens needs to hear of the end before it sends again.
+const LULL: Duration = Duration::from_millis(5);
 /// The longest that clients are told they have to move.
 const MOVE: Duration = Duration::from_secs(15);
 /// They may take so much longer before they are closed.
@@ -129,7 +129,6 @@ impl Conversation {
         let dues = [
             Some(times.turn),
             self.departure.stays_until,
-            Some(heard + LULL),
             Some(heard + IDLE),
             Some(times.middle()),
             Some(times.late),
@@ -158,6 +157,9 @@ impl Conversation {
     fn is_the_moment(&mut self, times: &Times) -> bool {
         let silent = self.now.saturating_sub(self.silent_since());
         let behind_reply = self.spoke_at == self.now;
+        // Whoever took its time before its last command will do so again: then the end comes with the reply, and long
+        // before the next one. To close in the middle of such a pause could meet the next command.
+        let lull = behind_reply && self.pause >= LULL || silent >= IDLE;
         let (late, last) = (self.now >= times.late, self.now >= times.last);
         // Whoever can be told where to go with its next command is not closed before: its pool would connect again to
         // where nobody is. One connection of the pool that hears it moves the idle ones as well.
@@ -166,8 +168,8 @@ impl Conversation {
         }
         match self.session.moment() {
             Moment::BehindReply => behind_reply || silent >= IDLE || last,
-            Moment::InLull => silent >= LULL || late,
-            Moment::OnPing => late && silent >= LULL || last,
+            Moment::InLull => lull || late && behind_reply || last,
+            Moment::OnPing => late && lull || last,
             Moment::BehindReplyFewAtOnce => last || behind_reply && self.take_place(),
         }
     }

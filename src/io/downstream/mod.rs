@@ -12,6 +12,7 @@ mod cutover;
 mod departure;
 mod handshake;
 mod hold;
+mod identity;
 mod notices;
 mod shared;
 mod tally;
@@ -59,7 +60,8 @@ const KEEP: usize = 16 * 1024;
 pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: std::net::TcpStream) {
     worker.stats.add(Counter::ConnectionsAccepted, 1);
     let seat = worker.sit(clock::now());
-    let reason = match handshake::accept(&worker, &tls, socket).await {
+    // Boxed, so that what only the handshake needs is given back after it.
+    let reason = match Box::pin(handshake::accept(&worker, &tls, socket)).await {
         Some(client) => {
             let conversation = Conversation::new(Rc::clone(&worker), Rc::clone(&seat), client);
             let reason = std::future::poll_fn(|cx| conversation.borrow_mut().poll(cx)).await;
@@ -102,6 +104,9 @@ pub(super) struct Conversation {
     notices: Notices,
     /// When the client was last written to.
     spoke_at: Duration,
+    /// How long it then waited, with nothing owed, before it sent something.
+    pause: Duration,
+    ids: identity::Ids,
     /// The client has closed its side.
     gone: bool,
     /// Why the conversation ends, once it does; the rest of `out` is written first.
@@ -140,6 +145,8 @@ impl Conversation {
                 departure: Departure::default(),
                 notices: Notices::default(),
                 spoke_at: Duration::ZERO,
+                pause: Duration::MAX,
+                ids: identity::Ids::default(),
                 gone: false,
                 ending: None,
                 version: 0,
@@ -164,6 +171,7 @@ impl Conversation {
                 return self.poll_close(cx).map(|()| reason);
             }
             let mut moved = self.follow_orders();
+            moved |= self.follow_ids(cx);
             moved |= self.poll_from_upstream(cx);
             moved |= self.poll_next(cx);
             moved |= self.poll_from_client(cx);
@@ -221,7 +229,9 @@ impl Conversation {
         if self.worker.orders().drain.is_some() && self.fails_ping(read) {
             return true;
         }
-        self.seat.last_heard.set(self.now);
+        if self.spoke_at >= self.seat.last_heard.replace(self.now) {
+            self.pause = self.now.saturating_sub(self.spoke_at);
+        }
         self.unsent_since.get_or_insert(self.now);
         let used = self.session.handle_input(read, &mut self.out);
         self.input.extend_from_slice(read.get(used..).unwrap_or_default());
@@ -326,6 +336,7 @@ impl Conversation {
         if let Some(place) = self.departure.place.take() {
             self.worker.unnoticed.noticed(place);
         }
+        self.leave_register();
         self.let_upstream_go();
         self.held.abandon(&self.worker, self.now);
         self.worker.reckon_kept(self.kept, 0);

@@ -18,13 +18,14 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::metrics::worker::{Counter, Gauge, WorkerStats};
 use crate::protocol::request;
-use crate::session::Settings;
+use crate::session::{Receipts, Settings};
 
 use super::leaving::Unnoticed;
 use super::marker::Markers;
 use super::unblock::Unblocker;
 use super::{Hints, Limits, Pool, Target, Worker};
 use crate::io::orders::{Drain, News, Orders};
+use crate::io::register::Register;
 use crate::io::tls::ServerSide;
 use crate::topology::node::NodeId;
 
@@ -82,6 +83,7 @@ pub fn start(
 ) -> io::Result<Workers> {
     let listener = listen(config.listen)?;
     let local_addr = listener.local_addr()?;
+    let register = Arc::new(Register::default());
     let mut threads = Vec::new();
     let mut doors = Vec::new();
     let unnoticed = Arc::<Unnoticed>::default();
@@ -99,6 +101,7 @@ pub fn start(
             stats: Arc::clone(stats),
             unnoticed: Arc::clone(&unnoticed),
             hints: hints(config),
+            register: Arc::clone(&register),
             markers: format!(
                 "{}:{:x}-{}-{index}:",
                 config.channel,
@@ -130,6 +133,10 @@ fn settings(config: &Config) -> Settings {
         reserved_channel: config.channel.clone().into_bytes(),
         lanes: config.lanes,
         notifications: config.notices.maintenance,
+        receipts: config.durability.replicated.then(|| {
+            let patience = config.durability.patience.as_millis();
+            Receipts::new(u64::try_from(patience).unwrap_or(u64::MAX), config.durability.strict)
+        }),
     }
 }
 
@@ -154,6 +161,7 @@ struct Seed {
     stats: Arc<WorkerStats>,
     unnoticed: Arc<Unnoticed>,
     hints: Hints,
+    register: Arc<Register>,
     /// What this worker's marker channels begin with.
     markers: Vec<u8>,
 }
@@ -194,6 +202,7 @@ impl Seed {
             hints: self.hints,
             lanes: RefCell::default(),
             markers,
+            register: self.register,
             stats: self.stats,
         });
         worker.take_orders(orders, crate::io::clock::now());

@@ -29,6 +29,8 @@ use crate::topology::node::NodeId;
 use super::client::Target;
 use super::lane::Lane;
 use super::orders::{DrainTally, News, Orders};
+
+use super::register::Register;
 use super::tls::ServerSide;
 use super::{clock, downstream};
 
@@ -78,6 +80,8 @@ pub(super) struct Worker {
     pub hints: Hints,
     lanes: RefCell<Vec<Rc<Lane>>>,
     markers: marker::Markers,
+    /// Who was told which id.
+    pub register: Arc<Register>,
 }
 
 /// Limits that the shell keeps.

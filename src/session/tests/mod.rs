@@ -1,6 +1,8 @@
 //! A session told byte by byte what happens to it; stories a client would tell.
 
+mod identity;
 mod maintenance;
+mod receipts;
 mod subscribers;
 
 use super::*;
@@ -26,6 +28,7 @@ impl Story {
             reserved_channel: b"__changeover__".to_vec(),
             lanes: false,
             notifications: true,
+            receipts: None,
         };
         let framer = ReplyFramer::new(ReplyLimits::default());
         Self { session: Session::new(Rc::new(settings)), framer, out: BytesMut::new() }
