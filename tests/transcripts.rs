@@ -31,6 +31,8 @@ use changeover::topology::{
     Doubt, Evidence, Gone, Memory, NoPrimary, NodeId, NodeReport, Notice, Output, Topology, View,
 };
 
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+
 #[test]
 fn every_story_goes_as_written() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
@@ -55,6 +57,8 @@ fn every_story_goes_as_written() {
 
 struct Story {
     names: Vec<String>,
+    /// How long silence is put up with.
+    silent_for: Duration,
     topology: Topology,
     memory: Option<Memory>,
     now: Duration,
@@ -65,8 +69,9 @@ impl Story {
     fn play(written: &str) -> String {
         let names = vec!["a".to_owned(), "b".to_owned()];
         let mut story = Self {
-            topology: Self::topology(&names, None, Duration::ZERO),
+            topology: Self::topology(&names, SILENT_AFTER, None, Duration::ZERO),
             names,
+            silent_for: SILENT_AFTER,
             memory: None,
             now: Duration::ZERO,
             text: String::new(),
@@ -79,7 +84,12 @@ impl Story {
             match words.as_slice() {
                 ["nodes", names @ ..] => {
                     story.names = names.iter().map(|name| (*name).to_owned()).collect();
-                    story.topology = Self::topology(&story.names, None, Duration::ZERO);
+                    story.topology = Self::topology(&story.names, story.silent_for, None, Duration::ZERO);
+                    writeln!(story.text, "{line}").unwrap();
+                }
+                ["patience", ms] => {
+                    story.silent_for = Duration::from_millis(ms.parse().unwrap());
+                    story.topology = Self::topology(&story.names, story.silent_for, None, Duration::ZERO);
                     writeln!(story.text, "{line}").unwrap();
                 }
                 [time, rest @ ..] if time.parse::<u64>().is_ok() => {
@@ -98,8 +108,8 @@ impl Story {
         story.text
     }
 
-    fn topology(names: &[String], memory: Option<Memory>, now: Duration) -> Topology {
-        let settings = Settings { nodes: names.to_vec(), silent_after: Duration::from_secs(1) };
+    fn topology(names: &[String], silent_for: Duration, memory: Option<Memory>, now: Duration) -> Topology {
+        let settings = Settings { nodes: names.to_vec(), silent_after: SILENT_AFTER, silent_for };
         Topology::new(settings, memory, now)
     }
 
@@ -127,7 +137,7 @@ impl Story {
             ["restart", rest @ ..] => {
                 let memory = self.memory.take().filter(|_| rest.is_empty());
                 let memory = memory.map(|memory| Memory::from_text(&memory.to_text()).unwrap());
-                self.topology = Self::topology(&self.names, memory, self.now);
+                self.topology = Self::topology(&self.names, self.silent_for, memory, self.now);
             }
             ["adopt", name] => {
                 if let Err(error) = self.topology.adopt(self.node(name), self.now) {

@@ -1,6 +1,6 @@
 //! The replay of a client's connection state on a fresh upstream.
 //!
-//! AUTH goes first and alone; the rest follows in one batch. It knows neither the upstream nor the client.
+//! AUTH goes first and alone (see `preamble.rs`); the rest follows in one batch. It knows neither the upstream nor the client.
 
 use super::identity::id_in;
 use super::preamble::Preamble;
@@ -10,8 +10,8 @@ pub struct Greeting {
     preamble: Preamble,
     /// Handed to the upstream, of the current part.
     sent: usize,
-    /// AUTH is not yet answered.
-    authenticating: bool,
+    /// How many of those that go alone are answered.
+    alone: usize,
     /// Replies of the rest seen.
     replies: usize,
     /// Confirmations of subscriptions seen; they come after the replies.
@@ -34,14 +34,13 @@ pub enum Heard {
 impl Greeting {
     /// `None` when there is nothing to say.
     pub(super) fn new(preamble: Preamble) -> Option<Self> {
-        let authenticating = !preamble.first.is_empty();
-        let needed = authenticating || preamble.replies > 0 || preamble.confirmations > 0;
-        needed.then_some(Self { preamble, sent: 0, authenticating, replies: 0, confirmations: 0, learnt: None })
+        let needed = !preamble.first.is_empty() || preamble.replies > 0 || preamble.confirmations > 0;
+        needed.then_some(Self { preamble, sent: 0, alone: 0, replies: 0, confirmations: 0, learnt: None })
     }
 
     /// The next bytes for the upstream.
     pub fn to_send(&self) -> &[u8] {
-        let bytes: &[u8] = if self.authenticating { &self.preamble.first } else { &self.preamble.rest };
+        let bytes: &[u8] = self.preamble.first.get(self.alone).map_or(&self.preamble.rest, |alone| alone);
         bytes.get(self.sent..).unwrap_or_default()
     }
 
@@ -53,8 +52,8 @@ impl Greeting {
     /// The upstream gave a whole reply.
     pub fn heard(&mut self, reply: &[u8]) -> Heard {
         let failed = reply.first() == Some(&b'-');
-        let fatal = if self.authenticating {
-            (self.authenticating, self.sent) = (false, 0);
+        let fatal = if self.authenticating() {
+            (self.alone, self.sent) = (self.alone + 1, 0);
             failed
         } else {
             self.replies += 1;
@@ -80,7 +79,11 @@ impl Greeting {
     /// Everything but the last subscription has been accepted.
     pub(super) fn only_last_missing(&self) -> bool {
         let replies = self.replies > self.preamble.replies;
-        !self.authenticating && replies && self.confirmations + 1 == self.preamble.confirmations
+        !self.authenticating() && replies && self.confirmations + 1 == self.preamble.confirmations
+    }
+
+    fn authenticating(&self) -> bool {
+        self.alone < self.preamble.first.len()
     }
 
     /// What the upstream is called.
@@ -90,6 +93,6 @@ impl Greeting {
 
     fn done(&self) -> bool {
         let replies = self.replies >= self.preamble.replies;
-        !self.authenticating && replies && self.confirmations >= self.preamble.confirmations
+        !self.authenticating() && replies && self.confirmations >= self.preamble.confirmations
     }
 }

@@ -134,7 +134,7 @@ impl Unfinished {
 
 /// A blocked client that is to be let go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Parting {
+pub(super) enum Unblocking {
     #[default]
     No,
     /// The node is asked to end what blocks.
@@ -186,39 +186,39 @@ impl Session {
     /// The command that blocks: `Some(None)` when it does so without an end.
     pub fn blocks_until(&self) -> Option<Option<std::time::Duration>> {
         let (entry, _) = self.pipeline.expecting().filter(|(entry, _)| entry.blocks)?;
-        Some(entry.deadline.map(|deadline| deadline.at()))
+        Some(entry.deadline.as_ref().map(|deadline| deadline.at()))
     }
 
     /// The node was asked to end the blocking command, and has not yet.
-    pub fn parting(&self) -> bool {
-        self.parting == Parting::Asked
+    pub fn unblocking(&self) -> bool {
+        self.unblocking == Unblocking::Asked
     }
 
     /// The node will be asked to end the blocking command, as if its time were over.
-    pub fn part(&mut self) {
-        self.parting = Parting::Asked;
+    pub fn begin_unblocking(&mut self) {
+        self.unblocking = Unblocking::Asked;
     }
 
     /// The client stays after all.
     pub fn stay(&mut self) {
-        if self.parting == Parting::Asked {
-            self.parting = Parting::No;
+        if self.unblocking == Unblocking::Asked {
+            self.unblocking = Unblocking::No;
         }
     }
 
     /// The command that blocked without an end took nothing and is left unanswered: the client may be left.
     pub fn left_unanswered(&self) -> bool {
-        self.parting == Parting::Unanswered
+        self.unblocking == Unblocking::Unanswered
     }
 
     /// An end that the client did not ask for must not look like one that it did: a null for a command that was to
     /// block for ever is kept from it, if nothing else is owed.
     pub(super) fn keep_null(&mut self, reply: &[u8]) -> bool {
-        let alone = self.parting == Parting::Asked && self.pipeline.undelivered() == 1;
+        let alone = self.unblocking == Unblocking::Asked && self.pipeline.undelivered() == 1;
         let endless = matches!(self.blocks_until(), Some(None));
         let kept = alone && endless && is_null(reply);
         if kept {
-            self.parting = Parting::Unanswered;
+            self.unblocking = Unblocking::Unanswered;
         }
         kept
     }

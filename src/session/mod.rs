@@ -35,6 +35,7 @@ mod mark;
 mod naming;
 mod notice;
 mod pipeline;
+mod plain;
 mod preamble;
 mod receipt;
 mod replies;
@@ -46,6 +47,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod vocabulary;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -53,12 +55,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::protocol::refusal::Refusal;
-use crate::protocol::request::{Limits, RequestFramer};
+use crate::protocol::request::{Limits, RequestFramer, Shape};
 
 use affinity::Affinity;
 use cutover::Cutover;
 use identity::Identity;
-use library::Parting;
+use library::Unblocking;
 use maintenance::Maintenance;
 use naming::Naming;
 use pipeline::Pipeline;
@@ -79,6 +81,7 @@ pub use naming::{Found, Question};
 pub use preamble::LaneKey;
 pub use receipt::Receipts;
 pub use tally::{Kind, Tally};
+pub use vocabulary::Vocabulary;
 
 /// What all sessions of a process have in common.
 #[derive(Clone, Debug)]
@@ -110,9 +113,18 @@ pub struct Session {
     affinity: Affinity,
     subscriptions: Subscriptions,
     cutover: Option<Box<Cutover>>,
+    /// For the upstream: the end of its subscription to a marker.
+    parting: BytesMut,
     tail: Option<Tail>,
     identity: Identity,
     naming: Option<Naming>,
+    vocabulary: Rc<Vocabulary>,
+    /// A command that nobody has explained yet, complete, behind everything that was taken.
+    unfamiliar: Option<Shape>,
+    /// Nobody will explain the command that is being taken.
+    unexplained: bool,
+    /// Somebody explains commands.
+    explains: bool,
     /// See [`Session::take_verdict`].
     verdict: Option<u64>,
     /// See [`Session::doomed`].
@@ -122,7 +134,7 @@ pub struct Session {
     assembly: Assembly,
     stream: Stream,
     maintenance: Maintenance,
-    parting: Parting,
+    unblocking: Unblocking,
     /// What the client's library calls itself, whether or not the server takes note of such names.
     library: Vec<u8>,
     /// Writes were taken whose receipt has not been asked for.
@@ -180,16 +192,21 @@ impl Session {
             affinity,
             subscriptions: Subscriptions::default(),
             cutover: None,
+            parting: BytesMut::new(),
             tail: None,
             identity: Identity::default(),
             naming: None,
+            vocabulary: Rc::default(),
+            unfamiliar: None,
+            unexplained: false,
+            explains: false,
             verdict: None,
             doomed: false,
             voided: None,
             assembly: Assembly::default(),
             stream: Stream::default(),
             maintenance: Maintenance::default(),
-            parting: Parting::No,
+            unblocking: Unblocking::No,
             library: Vec::new(),
             receipt_due: false,
             replica_missing: false,
@@ -279,7 +296,7 @@ impl Session {
             Phase::Raw => &self.raw,
             Phase::Open if !self.aside().is_empty() && !self.begun() => self.aside(),
             Phase::Open if hold => match self.pipeline.to_finish() {
-                [] if self.pipeline.waiting() <= 1 => self.stream.to_send(),
+                [] if self.stream.begun() && self.pipeline.waiting() <= 1 => self.stream.to_send(),
                 rest => rest,
             },
             Phase::Open => match self.pipeline.to_send() {
@@ -340,7 +357,7 @@ impl Session {
 
     /// Part of a command has been sent, and not its end.
     pub fn begun(&self) -> bool {
-        self.stream.open() || self.pipeline.mid_command()
+        self.stream.begun() || self.pipeline.mid_command()
     }
 
     /// What is in flight may take as long as the client likes (BLPOP …).
@@ -361,6 +378,7 @@ impl Session {
     /// The client may be left now: nothing is owed, nothing is half said, no transaction is open.
     pub fn quiet(&self) -> bool {
         let idle = self.pipeline.undelivered() == 0 && !self.stream.open() && self.raw.is_empty() && !self.naming();
+        let idle = idle && self.unfamiliar.is_none();
         idle && !self.framer.in_command() && !self.transaction.open() && !self.transaction.watching()
     }
 

@@ -1,7 +1,8 @@
 //! What a client has set on its connection, so that another upstream can be brought into the same state.
 //!
 //! A command counts once the server has accepted it. AUTH is replayed first and alone: some servers give no reply to a
-//! failing AUTH that stands later in a batch. Secrets are cleared on drop.
+//! failing AUTH that stands later in a batch. A database that was chosen as another user is chosen as that user again: who
+//! came later may not be permitted to. Secrets are cleared on drop.
 //!
 //! It does not hold subscriptions or transactions, and does not know to whom the preamble goes.
 
@@ -14,13 +15,17 @@ use crate::protocol::encode;
 
 use super::greeting::Greeting;
 
+/// AUTH with its arguments, encoded; none: the user of a connection that never authenticated.
+type Secret = Option<Zeroizing<Vec<u8>>>;
+
 /// The replayable state of one connection.
 #[derive(Default)]
 pub(super) struct ConnectionState {
     protocol: Option<u8>,
-    /// AUTH with its arguments, encoded.
-    auth: Option<Zeroizing<Vec<u8>>>,
+    auth: Secret,
     database: u64,
+    /// `auth` as it was when the database was chosen.
+    chosen_as: Secret,
     name: Option<Vec<u8>>,
     library: Vec<(Vec<u8>, Vec<u8>)>,
     /// Switches whose last accepted form is replayed as it was: tracking, no-evict, no-touch, readonly.
@@ -30,9 +35,11 @@ pub(super) struct ConnectionState {
 /// What sessions that share an upstream have in common.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct LaneKey {
-    auth: Option<Zeroizing<Vec<u8>>>,
+    auth: Secret,
     protocol: Option<u8>,
     database: u64,
+    /// As whom the database is chosen, if it is another user.
+    chosen_as: Option<Secret>,
 }
 
 impl LaneKey {
@@ -42,6 +49,7 @@ impl LaneKey {
             auth: self.auth.clone(),
             protocol: self.protocol,
             database: self.database,
+            chosen_as: self.chosen_as.clone().unwrap_or_else(|| self.auth.clone()),
             ..ConnectionState::default()
         };
         Greeting::new(state.preamble(false, None))
@@ -51,8 +59,8 @@ impl LaneKey {
 /// Commands that bring a fresh upstream into a client's state.
 #[derive(Default)]
 pub(super) struct Preamble {
-    /// Sent alone; one reply. Empty when the client never authenticated.
-    pub first: Zeroizing<Vec<u8>>,
+    /// Each sent alone, and none of them may fail: AUTH. Empty when the client never authenticated.
+    pub first: Vec<Zeroizing<Vec<u8>>>,
     /// Sent after that; with this many replies.
     pub rest: BytesMut,
     /// Replies that `rest` will have.
@@ -93,7 +101,14 @@ impl Preamble {
 impl ConnectionState {
     /// See [`LaneKey`].
     pub(super) fn lane_key(&self) -> LaneKey {
-        LaneKey { auth: self.auth.clone(), protocol: self.protocol, database: self.database }
+        let chosen_as = self.chosen_as_another().then(|| self.chosen_as.clone());
+        LaneKey { auth: self.auth.clone(), protocol: self.protocol, database: self.database, chosen_as }
+    }
+
+    /// The database was chosen as another user. New words of the same one (a token that was renewed) make no difference:
+    /// the old ones may be worth nothing any more.
+    fn chosen_as_another(&self) -> bool {
+        self.database != 0 && user(&self.chosen_as) != user(&self.auth)
     }
 
     /// A switch is on that belongs to the connection.
@@ -127,6 +142,7 @@ impl ConnectionState {
             Connection::Select => {
                 let number = words.nth(1).and_then(|word| std::str::from_utf8(word).ok()?.parse().ok());
                 self.database = number.unwrap_or(self.database);
+                self.chosen_as.clone_from(&self.auth);
             }
             Connection::SetName => self.name = words.nth(2).map(<[u8]>::to_vec),
             Connection::SetInfo => {
@@ -178,16 +194,23 @@ impl ConnectionState {
     /// connection that invalidations go to.
     pub(super) fn preamble(&self, learn: bool, redirection: Option<u64>) -> Preamble {
         let mut preamble = Preamble::default();
-        if let Some(auth) = &self.auth {
-            preamble.first = auth.clone();
+        let elsewhere = self.chosen_as_another();
+        let mut select = BytesMut::new();
+        encode::command(&mut select, &[b"SELECT", self.database.to_string().as_bytes()]);
+        if elsewhere {
+            preamble.first.extend(self.chosen_as.clone());
+            preamble.first.push(Zeroizing::new(select.to_vec()));
         }
+        preamble.first.extend(self.auth.clone());
         if let Some(protocol) = self.protocol {
             preamble.say(&[b"HELLO", protocol.to_string().as_bytes()]);
         }
-        if self.database != 0 {
-            preamble.say(&[b"SELECT", self.database.to_string().as_bytes()]);
+        let chooses = self.database != 0 && !elsewhere;
+        if chooses {
+            preamble.rest.extend_from_slice(&select);
+            preamble.replies += 1;
         }
-        let essential = usize::from(self.protocol.is_some()) + usize::from(self.database != 0);
+        let essential = usize::from(self.protocol.is_some()) + usize::from(chooses);
         if let Some(name) = &self.name {
             preamble.say(&[b"CLIENT", b"SETNAME", name]);
         }
@@ -212,6 +235,16 @@ impl ConnectionState {
         }
         preamble.essential = essential;
         preamble
+    }
+}
+
+/// The user that an AUTH is about; AUTH with a password only is about the default user.
+fn user(secret: &Secret) -> &[u8] {
+    let Some(command) = secret else { return b"default" };
+    let mut words = args(command).skip(1);
+    match (words.next(), words.next()) {
+        (Some(user), Some(_)) => user,
+        _ => b"default",
     }
 }
 
@@ -241,10 +274,35 @@ mod tests {
         state.accepted(Connection::SetInfo, &command(&["CLIENT", "SETINFO", "lib-name", "y"]));
         state.accepted(Connection::Tracking, &command(&["CLIENT", "TRACKING", "ON", "NOLOOP"]));
         let preamble = state.preamble(false, None);
-        assert_eq!(text(&preamble.first), ["AUTH", "u", "p"]);
+        assert_eq!(preamble.first.iter().map(|alone| text(alone)).collect::<Vec<_>>(), [["AUTH", "u", "p"]]);
         let words = text(&preamble.rest).join(" ");
         let expected = "HELLO 3 SELECT 2 CLIENT SETNAME app CLIENT SETINFO lib-name y CLIENT TRACKING ON NOLOOP";
         assert_eq!((words.as_str(), preamble.replies), (expected, 5));
+    }
+
+    #[test]
+    fn a_database_that_was_chosen_as_another_user_is_chosen_as_that_user_again() {
+        let first = |state: &ConnectionState| -> Vec<_> {
+            assert!(state.lane_key().greeting().is_some());
+            state.preamble(false, None).first.iter().map(|alone| text(alone).join(" ")).collect()
+        };
+        let mut state = ConnectionState::default();
+        state.accepted(Connection::Select, &command(&["SELECT", "9"]));
+        assert!(first(&state).is_empty() && state.preamble(false, None).essential == 1);
+        let before = state.lane_key();
+        state.accepted(Connection::Auth, &command(&["AUTH", "few", "p"]));
+        assert_eq!(first(&state), ["SELECT 9", "AUTH few p"]);
+        assert_eq!((state.preamble(false, None).replies, state.preamble(false, None).essential), (0, 0));
+        assert!(state.lane_key() != before && state.lane_key().chosen_as == Some(None));
+        state.accepted(Connection::Auth, &command(&["AUTH", "many", "p"]));
+        state.accepted(Connection::Select, &command(&["SELECT", "8"]));
+        state.accepted(Connection::Auth, &command(&["AUTH", "many", "renewed"]));
+        assert_eq!(first(&state), ["AUTH many renewed"]);
+        assert_eq!((state.preamble(false, None).essential, state.lane_key().chosen_as), (1, None));
+        state.accepted(Connection::Auth, &command(&["AUTH", "few", "p"]));
+        assert_eq!(first(&state), ["AUTH many p", "SELECT 8", "AUTH few p"]);
+        state.accepted(Connection::Select, &command(&["SELECT", "0"]));
+        assert_eq!(first(&state), ["AUTH few p"]);
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(crate) enum Outgoing {
 
 fn machines(me: usize, memory: Option<Memory>, now: Duration) -> (Topology, Failover) {
     let names = vec!["node0".to_owned(), "node1".to_owned()];
-    let topology = Topology::new(RuleSettings { nodes: names, silent_after: LIMIT }, memory, now);
+    let topology = Topology::new(RuleSettings { nodes: names, silent_after: LIMIT, silent_for: LIMIT }, memory, now);
     let addresses = ["node0", "node1"].map(|name| (name.to_owned(), 6379));
     let settings = Settings::usual(addresses, true, true, LIMIT);
     (topology, Failover::new(settings, NodeId(me as u8), now))

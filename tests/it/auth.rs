@@ -7,6 +7,7 @@ fn protected() -> (Pair, Proxy) {
     let options = PairOptions {
         password: Some("secret"),
         users: vec!["alice on >wonderland ~* &* +@all", "reader on >books ~* -@all +get +ping +auth +hello +select"],
+        ..PairOptions::default()
     };
     let pair = Pair::with(&options);
     let proxy = Proxy::with(&pair, "a", Options::default());
@@ -86,5 +87,22 @@ fn no_password_stands_in_the_log() {
     let log = proxy.process.log();
     for secret in ["secret", "wonderland", "books"] {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+    }
+}
+
+#[test]
+fn a_database_chosen_before_a_login_that_may_not_choose_one_is_kept() {
+    for lanes in ["on", "off"] {
+        let pair = Pair::start();
+        pair.a.cmd("ACL SETUSER few on >p ~* +set +get +multi +exec");
+        let proxy = Proxy::with(&pair, "a", Options::default().arg("--lanes", lanes));
+        let mut client = proxy.client();
+        assert_eq!([client.cmd("SELECT 9"), client.cmd("SET k nine"), client.cmd("AUTH few p")], [ok(), ok(), ok()]);
+        assert!(client.cmd("SELECT 8").is_error("NOPERM"));
+        assert_eq!(client.cmd("GET k"), Value::from("nine"));
+        assert_eq!(client.cmd("MULTI"), ok());
+        client.cmd("SET k again");
+        assert_eq!(client.cmd("EXEC"), Value::Array(vec![ok()]));
+        assert_eq!(client.cmd("GET k"), Value::from("again"));
     }
 }

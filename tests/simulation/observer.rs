@@ -206,7 +206,8 @@ impl Observer {
 }
 
 fn settings() -> Settings {
-    Settings { nodes: vec!["a".into(), "b".into()], silent_after: Duration::from_millis(SILENT_AFTER) }
+    let silent_after = Duration::from_millis(SILENT_AFTER);
+    Settings { nodes: vec!["a".into(), "b".into()], silent_after, silent_for: 3 * silent_after }
 }
 
 fn delay(quiet: bool, random: &mut Random) -> u64 {

@@ -90,6 +90,7 @@ impl Owner {
                 let until = now + takes.min(self.config.hold.time);
                 if self.holding.begin(BY_SENTINEL.1, BY_SENTINEL.0, until, epoch, now) {
                     self.begin_event(None);
+                    self.enter_hold();
                 }
             }
             // By now the nodes have said who is primary; if it is the same as before, it stays.
@@ -157,6 +158,7 @@ impl Owner {
 
     fn tell_note(&mut self, note: Note) {
         self.dirty = true;
+        self.enter_failover(&note);
         match note {
             Note::Suspected(node) => tracing::info!(node = self.node_name(node), "failover: the primary seems lost"),
             Note::FalseAlarm(node) => tracing::info!(node = self.node_name(node), "failover: the primary is there"),

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use super::Owner;
 use crate::control::channel::Kind;
-use crate::io::admin::{DrainCut, DrainStatus, Refused, whole_ms};
+use crate::io::admin::{DrainCut, DrainStatus, Refused, ms, whole_ms};
+use crate::io::admin_events::What;
 use crate::io::notify;
 use crate::io::orders::{Drain, DrainTally, Elsewhere};
 use crate::metrics::worker::{Counter, Gauge, Totals};
@@ -83,6 +84,8 @@ impl Owner {
                 self.leaving = Some(leaving);
                 self.events.draining(true);
                 tracing::info!(why, stop, deadline = ?times.deadline, "draining");
+                let open = Totals::of(&self.stats).gauge(Gauge::ConnectionsOpen);
+                self.enter(What::DrainBegan { why: why.to_owned(), open, deadline_ms: whole_ms(times.deadline) });
                 if self.elsewhere(now) == Elsewhere::Nowhere {
                     tracing::info!(
                         "no other process of the pair is heard that serves: clients are not told where to go"
@@ -138,8 +141,10 @@ impl Owner {
         for ((why, library), count) in &tally.cut {
             tracing::warn!(why = why.name(), library, count, "cut at the drain's deadline");
         }
-        tracing::info!(closed = tally.closed, moved = tally.moved, cut = tally.cuts(), ?took, "drained");
-        if !leaving.stop {
+        let (closed, moved, cut, stop) = (tally.closed, tally.moved, tally.cuts(), leaving.stop);
+        tracing::info!(closed, moved, cut, ?took, "drained");
+        self.enter(What::Drained { closed: closed + moved, cut, took_ms: ms(took) });
+        if !stop {
             notify::status("drained; `changeover undrain` to serve again");
         }
     }

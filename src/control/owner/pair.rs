@@ -60,6 +60,7 @@ impl Owner {
         if self.holding.begin(id, by, now + time, epoch, now) {
             self.begin_event(Some(event));
             tracing::info!(by, at_most = ?time, "holding: a switchover was announced");
+            self.enter_hold();
         }
     }
 
@@ -89,6 +90,7 @@ impl Owner {
     pub(super) fn hold_ended(&mut self, ended: Option<Ended>, now: Duration) {
         let Some(ended) = ended else { return };
         self.dirty = true;
+        self.enter_hold_ended(&ended);
         let (by, lasted) = (ended.by.as_str(), ended.lasted);
         match ended.how {
             End::Released => tracing::info!(by, ?lasted, "hold released: the primary stays"),

@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::io::orders::{Drain, Elsewhere};
 use crate::io::worker::Left;
 use crate::metrics::worker::Counter;
-use crate::session::{Endpoint, Moment, Unfinished, is_ping, maintenance};
+use crate::session::{Endpoint, Moment, Unfinished, maintenance};
 
 use super::Conversation;
 use super::upstream::Up;
@@ -177,7 +177,7 @@ impl Conversation {
     /// A place among the few connections of its pool that may be closed and not noticed.
     fn take_place(&mut self) -> bool {
         if self.departure.place.is_none() {
-            let Ok(peer) = self.client.get_ref().0.peer_addr() else { return true };
+            let Ok(peer) = self.client.get_ref().0.ends().peer_addr() else { return true };
             self.departure.place = self.worker.unnoticed.close_one(peer.ip(), &self.session.library_name());
         }
         self.departure.place.is_some()
@@ -189,19 +189,17 @@ impl Conversation {
         deadline.unwrap_or_default().max(self.now + super::GOODBYE)
     }
 
-    /// The client tests its idle connection, and bears best that this fails: the PING is left unanswered.
-    pub(super) fn fails_ping(&mut self, input: &[u8]) -> bool {
-        if self.session.moment() != Moment::OnPing || !is_ping(input) {
-            return false;
-        }
+    /// A PING now would be the test of a pool, and its failure is what the client bears best.
+    pub(super) fn would_fail_ping(&self) -> bool {
         let turn = self.times().is_some_and(|times| times.turn <= self.now);
-        let fails =
-            turn && self.obstacle().is_none() && self.departure.stays_until.is_none_or(|until| until <= self.now);
-        if fails {
-            self.worker.left(Left::Closed);
-            self.ending = Some(Counter::ClosedDrain);
-        }
-        fails
+        let stays = self.departure.stays_until.is_some_and(|until| until > self.now);
+        turn && !stays && self.session.moment() == Moment::OnPing && self.obstacle().is_none()
+    }
+
+    /// The PING is left unanswered.
+    pub(super) fn fail_ping(&mut self) {
+        self.worker.left(Left::Closed);
+        self.ending = Some(Counter::ClosedDrain);
     }
 
     // ---- told to move ----
@@ -256,13 +254,13 @@ impl Conversation {
             None if !self.session.library().sends_again() => times.last,
             _ => times.middle(),
         };
-        if due > self.now || self.session.parting() {
+        if due > self.now || self.session.unblocking() {
             return;
         }
         if let Up::Ready(up) = &self.up
             && let Ok(from) = up.stream.tcp().local_addr()
         {
-            self.session.part();
+            self.session.begin_unblocking();
             self.worker.unblocker.ask(up.node, from);
         }
     }

@@ -93,7 +93,7 @@ impl Conversation {
     }
 
     fn tell_azure(&mut self, kind: &str, at_unix_ms: Option<u64>) {
-        let Ok(reached) = self.client.get_ref().0.local_addr() else { return };
+        let Ok(reached) = self.client.get_ref().0.ends().local_addr() else { return };
         let beside = self.worker.hints.beside;
         let replica = beside.is_some() && self.notices.primary.is_some() && beside != self.notices.primary;
         let starts = at_unix_ms.and_then(|at| jiff::Timestamp::from_millisecond(i64::try_from(at).ok()?).ok());

@@ -140,7 +140,7 @@ fn a_null_for_a_command_that_was_to_block_for_ever_is_kept_from_the_client() {
     let mut story = Story::attached();
     story.client("BLPOP q 0\r\n").upstream_gets("BLPOP q 0|");
     assert_eq!(story.session.unfinished(), Some(Unfinished::Blocked));
-    story.session.part();
+    story.session.begin_unblocking();
     story.upstream("*-1\r\n").client_gets("");
     assert!(story.session.left_unanswered());
 }
@@ -149,7 +149,7 @@ fn a_null_for_a_command_that_was_to_block_for_ever_is_kept_from_the_client() {
 fn an_element_that_comes_while_it_is_let_go_reaches_the_client() {
     let mut story = Story::attached();
     story.client("BLPOP q 0\r\n").upstream_gets("BLPOP q 0|");
-    story.session.part();
+    story.session.begin_unblocking();
     let element = "*2\r\n$1\r\nq\r\n$1\r\nx\r\n";
     story.upstream(element).client_gets(element);
     assert!(!story.session.left_unanswered() && story.session.unfinished().is_none());
@@ -159,7 +159,7 @@ fn an_element_that_comes_while_it_is_let_go_reaches_the_client() {
 fn a_command_with_a_time_limit_ends_as_if_it_had_passed() {
     let mut story = Story::attached();
     story.client("BLPOP q 30\r\n").upstream_gets("BLPOP q 30|");
-    story.session.part();
+    story.session.begin_unblocking();
     story.upstream("*-1\r\n").client_gets("*-1\r\n");
     assert!(!story.session.left_unanswered());
 }
@@ -167,9 +167,9 @@ fn a_command_with_a_time_limit_ends_as_if_it_had_passed() {
 #[test]
 fn with_more_behind_it_the_null_is_told() {
     let mut story = Story::attached();
-    story.client("BLPOP q 0\r\nINCR n\r\n").upstream_gets("BLPOP q 0|INCR n|");
-    story.session.part();
-    story.upstream("*-1\r\n:1\r\n").client_gets("*-1\r\n:1\r\n");
+    story.client("BLPOP q 0\r\nINCR n\r\n").upstream_gets("BLPOP q 0|");
+    story.session.begin_unblocking();
+    story.upstream("*-1\r\n").client_gets("*-1\r\n").upstream_gets("INCR n|");
     assert!(!story.session.left_unanswered());
 }
 

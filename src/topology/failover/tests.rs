@@ -45,7 +45,7 @@ impl Story {
     /// A (process 1) is primary, B (process 2) its replica in sync, and both have been seen for a while.
     fn steady() -> Self {
         let names = vec!["a:6379".to_owned(), "b:6379".to_owned()];
-        let rule = primary::Settings { nodes: names, silent_after: at(1000) };
+        let rule = primary::Settings { nodes: names, silent_after: at(1000), silent_for: at(1000) };
         let addresses = [("a".to_owned(), 6379), ("b".to_owned(), 6379)];
         let settings = Settings::usual(addresses, true, true, at(1000));
         let mut story = Self {

@@ -7,7 +7,9 @@
 //! * silence counts only while this process itself has been running: after a pause of our own the deadlines start anew;
 //! * a node is given up (`View::given_up`) when it is lost, replaced by another process, or goes on claiming to be
 //!   primary in an answer to a question that was asked after another node had been named. An answer from before proves
-//!   nothing: in a planned change the old primary is demoted first, and what it still answers is true.
+//!   nothing: in a planned change the old primary is demoted first, and what it still answers is true;
+//! * silence alone gives nobody up before [`Settings::silent_for`], unless another node is named: one command can keep
+//!   Redis from answering for seconds, and its own reply is worth waiting for.
 
 mod rule;
 #[cfg(test)]
@@ -39,6 +41,9 @@ pub struct Settings {
     pub nodes: Vec<String>,
     /// A node that has not answered for this long is silent.
     pub silent_after: Duration,
+    /// A node that was silent for this long is given up, even if no other is named. Where a silent primary may be replaced
+    /// by ourselves it is no longer than `silent_after`: its late replies must be out of the way before.
+    pub silent_for: Duration,
 }
 
 /// Why a node cannot be adopted.
@@ -242,8 +247,12 @@ impl Topology {
 
     fn silence_deadline(&self, node: NodeId) -> Option<Duration> {
         let state = self.nodes.get(node.index())?;
-        let heard = state.heard_at.unwrap_or_default().max(self.awake_since);
-        (!state.is_lost()).then_some(heard + self.settings.silent_after)
+        (!state.is_lost()).then_some(self.heard_at(state) + self.settings.silent_after)
+    }
+
+    /// Since when silence counts.
+    fn heard_at(&self, state: &NodeState) -> Duration {
+        state.heard_at.unwrap_or_default().max(self.awake_since)
     }
 
     /// Asks the rule, and publishes what changed.
@@ -348,7 +357,11 @@ impl Topology {
             }
             let replaced = state.report.as_ref().is_some_and(|report| Some(report.run_id()) != *process);
             let second = serving.is_some() && state.claim().is_some_and(|claim| claim.asked_at >= self.serving_since);
-            if state.is_lost() || replaced || second {
+            let lost = match state.reach {
+                Reach::Silent => serving.is_some() || self.heard_at(state) + self.settings.silent_for <= self.now,
+                _ => state.is_lost(),
+            };
+            if lost || replaced || second {
                 self.view.given_up = state.named;
             }
         }

@@ -60,7 +60,7 @@ struct Story {
 impl Story {
     fn new(nodes: usize, memory: Option<Memory>) -> Self {
         let nodes = ["a:1", "b:1"].into_iter().take(nodes).map(String::from).collect();
-        let settings = Settings { nodes, silent_after: at(1000) };
+        let settings = Settings { nodes, silent_after: at(1000), silent_for: at(1000) };
         Self { topology: Topology::new(settings, memory, at(0)), now: 0 }
     }
 
@@ -119,6 +119,36 @@ fn a_promotion_seen_first_does_not_cut_the_old_one_until_it_claims_again() {
     assert_eq!(story.view(), (2, Ok(B), 1));
     let notices: Vec<_> = std::iter::from_fn(|| story.topology.poll_output()).collect();
     assert!(notices.contains(&Output::Notice(Notice::SecondPrimary { node: A, split_bytes: Some(112) })));
+}
+
+#[test]
+fn silence_gives_nobody_up_before_the_patience_is_over_or_another_is_named() {
+    let nodes = ["a:1", "b:1"].map(String::from).to_vec();
+    let settings = Settings { nodes, silent_after: at(1000), silent_for: at(5000) };
+    let silent = || {
+        let mut story = Story { topology: Topology::new(settings.clone(), None, at(0)), now: 0 };
+        story.hear(A, primary(1, "a", 593, None)).hear(B, replica(2, "a", 593, None));
+        for now in (250..=3000).step_by(250) {
+            story.topology.handle_timeout(at(now));
+        }
+        story.now = 3000;
+        assert_eq!(story.view(), (1, Err(NoPrimary::Lost), 0));
+        story
+    };
+    let mut back = silent();
+    back.hear(A, primary(1, "a", 600, None)).hear(B, replica(2, "a", 600, None));
+    assert_eq!(back.view(), (2, Ok(A), 0), "its replies still count");
+    let mut replaced = silent();
+    replaced.hear(B, primary(2, "ba", 593, Some(594)));
+    assert_eq!(replaced.view(), (2, Ok(B), 1));
+    let mut restarted = silent();
+    restarted.hear(A, primary(9, "z", 0, None));
+    assert_eq!(restarted.view().2, 1);
+    let mut gone = silent();
+    for now in (3250..=5250).step_by(250) {
+        gone.topology.handle_timeout(at(now));
+    }
+    assert_eq!(gone.view(), (1, Err(NoPrimary::Lost), 1));
 }
 
 #[test]
