@@ -107,6 +107,7 @@ impl Story {
             reserved_channel: b"__changeover__".to_vec(),
             lanes: false,
             receipts: None,
+            notifications: false,
         };
         let framer = || ReplyFramer::new(ReplyLimits::default());
         let mut session = Session::new(Rc::new(settings));

@@ -1,25 +1,28 @@
-//! `changeover drain`: lets the clients of a process go, then the process ends; follows it to the end.
+//! `changeover drain`: lets the clients of a process go, and follows that to its end.
 //!
-//! The same as SIGTERM, for people who do not want to look for the process' id.
+//! The process stays, without clients, until `changeover undrain` or SIGTERM; with `--stop` it ends, as on SIGTERM.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::cli::operator::{self, Ended, Reach, Verdict};
 use crate::cli::show::{counted, say, tell, time_ms};
-use crate::io::admin::DrainStatus;
+use crate::io::admin::{DrainCut, DrainStatus};
 use crate::io::admin_client::{AdminClient, AskError};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Close client connections at quiet moments, then end the process
+/// Close client connections at quiet moments; the process stays until `undrain`, or ends with --stop
 #[derive(Debug, clap::Args)]
 #[command(after_help = operator::EXIT_CODES)]
 pub(crate) struct Args {
     #[command(flatten)]
     reach: Reach,
-    /// Return at once; otherwise the drain is followed until the process has ended
+    /// End the process when it is drained, as SIGTERM does
+    #[arg(long)]
+    stop: bool,
+    /// Return at once; otherwise the drain is followed to its end
     #[arg(long)]
     no_wait: bool,
     /// Print the last known state of the drain as JSON
@@ -34,7 +37,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 
 async fn drain(args: &Args) -> Ended {
     let client = args.reach.client()?;
-    let began = client.drain().await?;
+    let began = client.drain(args.stop).await?;
     let last = if args.no_wait { began } else { follow(&client, began, args.json).await? };
     say(&match (args.json, args.no_wait) {
         (true, _) => operator::json(&last),
@@ -46,12 +49,19 @@ async fn drain(args: &Args) -> Ended {
 
 async fn follow(client: &AdminClient, mut last: DrainStatus, quiet: bool) -> Result<DrainStatus, AskError> {
     loop {
+        if last.done && !last.stops {
+            return Ok(last);
+        }
         if !quiet {
             tell(&left(&last));
         }
         tokio::time::sleep(AGAIN).await;
         match client.status().await {
-            Ok(status) => last = status.drain.unwrap_or(last),
+            Ok(status) => match status.drain {
+                Some(drain) => last = drain,
+                // It was taken back.
+                None => return Ok(last),
+            },
             // It answers no more: it has ended, which is what was asked.
             Err(AskError::Nobody(_) | AskError::Cut(_)) => return Ok(last),
             Err(error) => return Err(error),
@@ -63,9 +73,20 @@ fn left(drain: &DrainStatus) -> String {
     format!("draining: {} left, cut in {}\n", counted(drain.open, "connection"), time_ms(drain.left_ms))
 }
 
-/// The process may have closed more after it was last asked, so this does not claim to be exact.
+/// A process that ends may have closed more after it was last asked, so this does not claim to be exact then.
 fn ended(drain: &DrainStatus) -> String {
-    format!("drained; when last heard: {} closed between commands, {} cut\n", drain.closed, drain.cut)
+    let heard = if drain.done { "" } else { "; when last heard" };
+    let mut text = format!(
+        "drained{heard}: {} closed between commands, {} moved by themselves, {} cut\n",
+        drain.closed, drain.moved, drain.cut
+    );
+    for DrainCut { why, library, count } in &drain.cuts {
+        text += &format!("  cut: {count} × {why} ({library})\n");
+    }
+    if drain.done && !drain.stops {
+        text += "the process takes no clients until `changeover undrain`\n";
+    }
+    text
 }
 
 #[cfg(test)]
@@ -74,7 +95,17 @@ mod tests {
 
     #[test]
     fn progress_says_what_is_left_and_for_how_long() {
-        let drain = DrainStatus { since_ms: 0, left_ms: 30_000, open: 1, closed: 0, cut: 0 };
+        let drain = DrainStatus { left_ms: 30_000, open: 1, ..DrainStatus::default() };
         assert_eq!(left(&drain), "draining: 1 connection left, cut in 30 s\n");
+    }
+
+    #[test]
+    fn the_end_says_who_was_cut_and_what_to_do_next() {
+        let cuts = vec![DrainCut { why: "blocked".into(), library: "jedis".into(), count: 2 }];
+        let drain = DrainStatus { closed: 7, moved: 3, cut: 2, done: true, cuts, ..DrainStatus::default() };
+        let text = "drained: 7 closed between commands, 3 moved by themselves, 2 cut\n  cut: 2 × blocked (jedis)\n\
+                    the process takes no clients until `changeover undrain`\n";
+        assert_eq!(ended(&drain), text);
+        assert!(ended(&DrainStatus { stops: true, ..drain }).ends_with("(jedis)\n"));
     }
 }

@@ -19,6 +19,7 @@ mod run;
 mod show;
 mod status;
 mod switchover;
+mod undrain;
 mod witness;
 
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ enum Command {
     Switchover(switchover::Args),
     /// Close this proxy's client connections at quiet moments, before its node reboots
     Drain(drain::Args),
+    /// Take clients again after a drain
+    Undrain(undrain::Args),
     /// Patch every node of a fleet, one node of a pair at a time, without a client noticing
     Patch(patch::Args),
     /// The drill: restart nodes of a fleet, to see how your applications behave
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Events(args) => events::run(args),
         Command::Switchover(args) => switchover::run(args),
         Command::Drain(args) => drain::run(args),
+        Command::Undrain(args) => undrain::run(&args),
         Command::Patch(args) => patch::run(args),
         Command::Reboot(args) => reboot::run(args),
         Command::Adopt(args) => adopt::run(args),

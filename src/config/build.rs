@@ -14,8 +14,8 @@ use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
-    Admin, AdminGuard, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node,
-    ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, admin_token, value,
+    Admin, AdminGuard, Advertised, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits,
+    Node, Notices, ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, admin_token, value,
 };
 
 mod witness;
@@ -102,6 +102,7 @@ impl Reader<'_> {
             requests: self.number(&keys::HOLD_REQUESTS),
         };
         let drain = self.drain();
+        let notices = self.notices(&nodes);
         let probe = self.probe();
         let failover = self.failover(&nodes, self_node);
         let sentinels = self.sentinels(failover.mode, upstream_tls.as_ref());
@@ -131,6 +132,7 @@ impl Reader<'_> {
             state_dir: state_dir?,
             hold,
             drain,
+            notices,
             probe,
             failover,
             sentinels,
@@ -260,6 +262,33 @@ impl Reader<'_> {
         let drain = DrainTimes { spread: self.time(&keys::DRAIN_SPREAD), deadline: self.time(&keys::DRAIN_DEADLINE) };
         self.at_most(&keys::DRAIN_SPREAD, drain.spread, &keys::DRAIN_DEADLINE, drain.deadline);
         drain
+    }
+
+    fn notices(&mut self, nodes: &[Node]) -> Notices {
+        let mut word = |key: &'static Key| self.one(key, |text| value::second_word(key.kind, text)) == Some(true);
+        let maintenance = !word(&keys::MAINT_NOTIFICATIONS);
+        let stackexchange = !word(&keys::STACKEXCHANGE_HINT);
+        let azure = word(&keys::AZURE_EVENTS);
+        let mut advertise = vec![Advertised::default(); nodes.len()];
+        for one in self.texts(&keys::ADVERTISE) {
+            let place = one.place;
+            match value::advertised(&one.value) {
+                Err(message) => self.problems.add(place, message),
+                Ok(node) => {
+                    let at = nodes.iter().position(|known| known.name == node.name);
+                    let Some(told) = at.and_then(|at| advertise.get_mut(at)) else {
+                        self.problems.add(place, format!("no node is called {:?}", node.name));
+                        continue;
+                    };
+                    let numeric = node.host.parse::<std::net::Ipv4Addr>().is_ok();
+                    let slot = if numeric { &mut told.address } else { &mut told.name };
+                    if slot.replace(format!("{}:{}", node.host, node.port)).is_some() {
+                        self.problems.add(place, "a node has one name and one address for clients".to_owned());
+                    }
+                }
+            }
+        }
+        Notices { maintenance, stackexchange, azure, advertise }
     }
 
     fn durability(&mut self) -> Durability {

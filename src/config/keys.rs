@@ -207,6 +207,21 @@ keys! {
             "Client connections are closed over this time, idle ones first, each at a quiet moment.";
         DRAIN_DEADLINE = "drain-deadline", Time(0, 60 * MINUTE), Value("30s"), "What is left after this time is cut.";
     }
+    "What clients are told" {
+        MAINT_NOTIFICATIONS = "maint-notifications", Either("on", "off"), Value("on"),
+            "Whether clients may ask for maintenance notifications (`CLIENT MAINT_NOTIFICATIONS`; RESP3): MOVING at a \
+             drain, FAILING_OVER and FAILED_OVER when they are held. The same on both proxies.";
+        STACKEXCHANGE_HINT = "stackexchange-hint", Either("on", "off"), Value("on"),
+            "Whether clients that are subscribed to `__Booksleeve_MasterChanged` (StackExchange.Redis) are told there \
+             when the primary has changed.";
+        AZURE_EVENTS = "azure-events", Either("off", "on"), Value("off"),
+            "Whether clients that are subscribed to `AzureRedisEvents` are told there of changes and drains, in the \
+             form of Azure Cache for Redis.";
+        ADVERTISE = "advertise", Node, Nothing("MOVING names no address: clients go to where they were configured to"),
+            "The node whose proxy clients reach at this address; give it for both nodes, the same on both proxies (a \
+             name, an IPv4 address, or one of each). At a drain MOVING names the other node's. Several client \
+             libraries keep the port that they use now.";
+    }
     "Watching the nodes" {
         PROBE_INTERVAL = "probe-interval", Time(5, MINUTE), Value("100ms"), "Time between polls of a node.";
         PROBE_FAST_INTERVAL = "probe-fast-interval", Time(1, MINUTE), Value("5ms"),

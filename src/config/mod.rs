@@ -60,6 +60,8 @@ pub struct Config {
     pub hold: HoldLimits,
     /// How a drain goes.
     pub drain: DrainTimes,
+    /// What clients are told of changes and drains.
+    pub notices: Notices,
     /// How nodes are watched.
     pub probe: ProbeTimes,
     /// What happens when the primary dies.
@@ -145,6 +147,28 @@ pub struct DrainTimes {
     pub spread: Duration,
     /// The rest is cut after this time (default 30 s).
     pub deadline: Duration,
+}
+
+/// What clients are told of changes and drains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notices {
+    /// They may opt in to maintenance notifications.
+    pub maintenance: bool,
+    /// StackExchange.Redis is told to look again after a change.
+    pub stackexchange: bool,
+    /// Azure's events are published.
+    pub azure: bool,
+    /// Where clients reach the proxy of each node, in the order of the nodes.
+    pub advertise: Vec<Advertised>,
+}
+
+/// Where clients reach the proxy of one node, as `HOST:PORT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Advertised {
+    /// By name.
+    pub name: Option<String>,
+    /// By address.
+    pub address: Option<String>,
 }
 
 /// How nodes are watched.

@@ -106,6 +106,19 @@ pub(super) fn address(text: &str) -> Result<(String, u16), String> {
     node(&format!("x={text}")).map(|node| (node.host, node.port)).map_err(wrong)
 }
 
+/// `NAME=HOST:PORT`, for clients: some take the first colon for that of the port, and compare the host with a
+/// certificate.
+pub(super) fn advertised(text: &str) -> Result<Node, String> {
+    let node = node(text)?;
+    if node.host.contains(':') {
+        return Err(format!("client libraries do not understand an IPv6 address here: {text:?}"));
+    }
+    if node.host.ends_with('.') {
+        return Err(format!("without the dot at the end, so that certificates fit: {text:?}"));
+    }
+    Ok(node)
+}
+
 /// `NAME=HOST:PORT`
 pub(super) fn node(text: &str) -> Result<Node, String> {
     let wrong = || format!("expected NAME=HOST:PORT, such as a=10.0.0.1:6379, not {text:?}");

@@ -7,7 +7,7 @@
 //! that does not fit exactly is refused whole. One message is one JSON object in one line:
 //!
 //! ```text
-//! {"v":1,"from":"a-5f0c2d91","node":"a","seq":17,"kind":"hold","id":812736,"deadline_ms":5000}
+//! {"v":1,"from":"a-5f0c2d91","node":"a","seq":17,"kind":"hold","id":812736,"deadline_ms":5000,"event":1790000000123}
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -39,13 +39,20 @@ pub enum Kind {
     /// I have just joined: answer with your presence.
     Hello,
     /// I am here.
-    Presence,
+    Presence {
+        /// I take no clients: nobody is to be sent to me.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        drained: bool,
+    },
     /// Start nothing new, let what is in flight finish, then say [`Kind::Quiesced`].
     Hold {
         /// Drawn at random by the coordinator; names the hold from here on.
         id: u64,
         /// Let go by yourself after this time, counted from the moment that the message is heard, in milliseconds.
         deadline_ms: u64,
+        /// What clients are told that this change is called; of no other meaning.
+        #[serde(default)]
+        event: u64,
     },
     /// Nothing is in flight here, under this hold.
     Quiesced {
@@ -181,8 +188,9 @@ mod tests {
     fn every_kind_survives_the_wire() {
         for kind in [
             Kind::Hello,
-            Kind::Presence,
-            Kind::Hold { id: u64::MAX, deadline_ms: 5000 },
+            Kind::Presence { drained: false },
+            Kind::Presence { drained: true },
+            Kind::Hold { id: u64::MAX, deadline_ms: 5000, event: 1 },
             Kind::Quiesced { id: 1 },
             Kind::Release { id: 1, switched: true },
             Kind::Suspect { about: "a".to_owned() },
@@ -199,8 +207,11 @@ mod tests {
 
     #[test]
     fn the_form_on_the_wire_is_the_documented_one() {
-        let text = r#"{"v":1,"from":"a-5f0c2d91","node":"a","seq":17,"kind":"hold","id":812736,"deadline_ms":5000}"#;
-        let expected = message(Kind::Hold { id: 812_736, deadline_ms: 5000 });
+        let text = concat!(
+            r#"{"v":1,"from":"a-5f0c2d91","node":"a","seq":17,"kind":"hold","id":812736,"deadline_ms":5000,"#,
+            r#""event":1790000000123}"#
+        );
+        let expected = message(Kind::Hold { id: 812_736, deadline_ms: 5000, event: 1_790_000_000_123 });
         assert_eq!(String::from_utf8(expected.encode()).unwrap(), text);
         assert_eq!(Message::decode(text.as_bytes()), Ok(expected));
     }

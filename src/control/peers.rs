@@ -37,6 +37,8 @@ pub struct Peer {
     pub heard: Duration,
     /// It said that it leaves.
     left: bool,
+    /// It said that it takes no clients.
+    drained: bool,
     /// Highest number heard.
     highest: u64,
     /// Which of the [`WINDOW`] numbers up to `highest` were heard; bit 0 is `highest` itself.
@@ -72,7 +74,8 @@ impl Peers {
                 return Heard::Nothing;
             }
             let left = message.kind == Kind::Leave;
-            let peer = Peer { node: message.node.clone(), heard: now, left, highest: message.seq, seen: 1 };
+            let drained = message.kind == Kind::Presence { drained: true };
+            let peer = Peer { node: message.node.clone(), heard: now, left, drained, highest: message.seq, seen: 1 };
             self.known.insert(message.from.clone(), peer);
             return Heard::New { joined: !left };
         };
@@ -82,6 +85,11 @@ impl Peers {
         let was_present = peer.is_present(now);
         peer.heard = now;
         peer.node.clone_from(&message.node);
+        if let Kind::Presence { drained } = message.kind
+            && message.seq == peer.highest
+        {
+            peer.drained = drained;
+        }
         // A message that was overtaken by the farewell does not bring its sender back.
         peer.left = message.kind == Kind::Leave || (peer.left && message.seq < peer.highest);
         Heard::New { joined: !was_present && !peer.left }
@@ -95,6 +103,12 @@ impl Peers {
     /// Whether this instance is to be waited for.
     pub fn is_present(&self, instance: &str, now: Duration) -> bool {
         self.known.get(instance).is_some_and(|peer| peer.is_present(now))
+    }
+
+    /// The nodes beside which present processes take clients.
+    pub fn serving(&self, now: Duration) -> impl Iterator<Item = &str> {
+        let serving = self.known.values().filter(move |peer| peer.is_present(now) && !peer.drained);
+        serving.filter_map(|peer| peer.node.as_deref())
     }
 
     /// Everyone that is remembered and has not said farewell, for status.
@@ -161,12 +175,18 @@ mod tests {
         let mut peers = Peers::new("a-1");
         assert_eq!(peers.handle_message(&from("b-1", 1, Kind::Hello), at(0)), Heard::New { joined: true });
         assert_eq!(peers.handle_message(&from("b-1", 1, Kind::Hello), at(1)), Heard::Nothing);
-        assert_eq!(peers.handle_message(&from("b-1", 3, Kind::Presence), at(2)), Heard::New { joined: false });
-        let overtaken = from("b-1", 2, Kind::Hold { id: 9, deadline_ms: 1 });
+        assert_eq!(
+            peers.handle_message(&from("b-1", 3, Kind::Presence { drained: false }), at(2)),
+            Heard::New { joined: false }
+        );
+        let overtaken = from("b-1", 2, Kind::Hold { id: 9, deadline_ms: 1, event: 0 });
         assert_eq!(peers.handle_message(&overtaken, at(3)), Heard::New { joined: false });
         assert_eq!(peers.handle_message(&overtaken, at(4)), Heard::Nothing);
-        assert_eq!(peers.handle_message(&from("b-1", 500, Kind::Presence), at(5)), Heard::New { joined: false });
-        assert_eq!(peers.handle_message(&from("b-1", 400, Kind::Presence), at(5)), Heard::Nothing);
+        assert_eq!(
+            peers.handle_message(&from("b-1", 500, Kind::Presence { drained: false }), at(5)),
+            Heard::New { joined: false }
+        );
+        assert_eq!(peers.handle_message(&from("b-1", 400, Kind::Presence { drained: false }), at(5)), Heard::Nothing);
     }
 
     #[test]
@@ -183,10 +203,13 @@ mod tests {
         peers.handle_message(&from("c-1", 1, Kind::Hello), at(0));
         peers.handle_message(&from("c-1", 5, Kind::Leave), at(10));
         // Published before the farewell, heard after it.
-        peers.handle_message(&from("c-1", 4, Kind::Presence), at(11));
+        peers.handle_message(&from("c-1", 4, Kind::Presence { drained: false }), at(11));
         assert_eq!(peers.present(at(20)), ["b-1"]);
         assert!(peers.present(at(4000)).is_empty());
-        assert_eq!(peers.handle_message(&from("b-1", 2, Kind::Presence), at(5000)), Heard::New { joined: true });
+        assert_eq!(
+            peers.handle_message(&from("b-1", 2, Kind::Presence { drained: false }), at(5000)),
+            Heard::New { joined: true }
+        );
         assert!(peers.is_present("b-1", at(5000)));
     }
 

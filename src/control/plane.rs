@@ -21,7 +21,7 @@ use crate::io::admin_examination::Look;
 use crate::io::admin_hooks::HookAsked;
 use crate::io::client::Target;
 use crate::io::lease::LeaseGate;
-use crate::io::orders::{News, Orders};
+use crate::io::orders::{Elsewhere, News, Orders};
 use crate::io::probe::{self, Pace};
 use crate::io::state_file::StateFile;
 use crate::io::tripwire::{self, Door};
@@ -84,6 +84,8 @@ impl Plane {
             hold: None,
             drain: None,
             lease,
+            elsewhere: Elsewhere::Nowhere,
+            event: 0,
         };
         let (requests, requests_rx) = mpsc::channel(QUEUE);
         Self {

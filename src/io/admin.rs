@@ -44,10 +44,17 @@ pub enum AdminRequest {
         /// Gates and steps as they happen; the last message is always [`Progress::Report`].
         progress: mpsc::Sender<Progress>,
     },
-    /// Leave: readiness goes false, sessions are closed at quiet moments, then the process ends. Answered at once;
-    /// asking again while a drain is under way is answered the same way.
+    /// Leave: readiness goes false, sessions are closed at quiet moments. Answered at once; asking again while a drain
+    /// is under way is answered the same way.
     Drain {
+        /// Then the process ends; otherwise it stays until it is told to serve again.
+        stop: bool,
         /// The drain as it begins.
+        reply: oneshot::Sender<Result<DrainStatus, Refused>>,
+    },
+    /// Serve again after a drain that did not end the process. Answered at once; done when the status shows no drain.
+    Undrain {
+        /// The drain as it was.
         reply: oneshot::Sender<Result<DrainStatus, Refused>>,
     },
     /// End a doubt: follow this node although its lineage does not prove it.
@@ -72,6 +79,15 @@ pub struct SwitchoverOrder {
     /// Only check the gates.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// Body of `POST /v1/drain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainOrder {
+    /// The process ends when it is drained.
+    #[serde(default)]
+    pub stop: bool,
 }
 
 /// Body of `POST /v1/adopt`.
@@ -243,7 +259,11 @@ impl Status {
     /// hold prevents.
     pub fn ready(&self) -> Result<(), String> {
         if let Some(drain) = &self.drain {
-            return Err(format!("draining: {} connections left", drain.open));
+            return Err(if drain.done && drain.open == 0 {
+                "drained: `changeover undrain` ends that".to_owned()
+            } else {
+                format!("draining: {} connections left", drain.open)
+            });
         }
         let why = self.view.reason.as_deref().unwrap_or("no reason given");
         match self.view.state {
@@ -485,8 +505,8 @@ pub struct WitnessStatus {
     pub lease_left_ms: Option<u64>,
 }
 
-/// A drain under way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A drain under way, or done while the process stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainStatus {
     /// How long it has lasted.
     pub since_ms: u64,
@@ -498,6 +518,29 @@ pub struct DrainStatus {
     pub closed: u64,
     /// Cut at the deadline.
     pub cut: u64,
+    /// Left by themselves after they were told to.
+    #[serde(default)]
+    pub moved: u64,
+    /// The process ends with it.
+    #[serde(default)]
+    pub stops: bool,
+    /// Nobody is left.
+    #[serde(default)]
+    pub done: bool,
+    /// Who was cut, once `done`.
+    #[serde(default)]
+    pub cuts: Vec<DrainCut>,
+}
+
+/// Connections that were cut at a drain's deadline, for the same reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainCut {
+    /// What was unfinished: "transaction", "blocked", "raw", "speaking", "owed", "unread".
+    pub why: String,
+    /// What the client's library calls itself, or "unknown".
+    pub library: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// A time as the API writes it: milliseconds with fractions down to a microsecond.

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::AdminAddress;
 use crate::io::admin::{
-    AdoptOrder, DrainStatus, Progress, Refused, Status, SwitchoverOrder, SwitchoverReport, ViewStatus,
+    AdoptOrder, DrainOrder, DrainStatus, Progress, Refused, Status, SwitchoverOrder, SwitchoverReport, ViewStatus,
 };
 use crate::io::admin_access::Access;
 use crate::io::admin_events::AdminEvent;
@@ -98,9 +98,14 @@ impl AdminClient {
         self.json(self.send(Request::get(format!("/v1/hook?id={id}")), Bytes::new()).await?).await
     }
 
-    /// Starts a drain.
-    pub async fn drain(&self) -> Result<DrainStatus, AskError> {
-        self.json(self.post("/v1/drain", &serde_json::Map::new()).await?).await
+    /// Starts a drain; with `stop`, the process ends afterwards.
+    pub async fn drain(&self, stop: bool) -> Result<DrainStatus, AskError> {
+        self.json(self.post("/v1/drain", &DrainOrder { stop }).await?).await
+    }
+
+    /// Has the process serve again.
+    pub async fn undrain(&self) -> Result<DrainStatus, AskError> {
+        self.json(self.post("/v1/undrain", &serde_json::Map::new()).await?).await
     }
 
     /// Ends a doubt.

@@ -120,6 +120,7 @@ families! {
             ("slow", "The client did not read its replies."),
             ("limit", "The connection limit was reached, or one client was subscribed to more than is kept for it."),
             ("drain", "Closed between two commands, by a drain."),
+            ("moved", "The client left by itself, after a drain had told it to move."),
             ("drain_cut", "Closed with something unanswered, at the drain's deadline or by a second SIGTERM."),
             ("killed", "A CLIENT KILL named it by its id, or it killed its own connection."),
             ("state_lost", "What tied it to its Redis connection could not be moved to another."),
@@ -195,6 +196,27 @@ families! {
         "Writes answered although no replica had confirmed them (`acknowledge` = `replicated`, `without-replica` = `answer`).";
     Worker Counter WATCH_FAILED = "changeover_watches_failed_total", "WATCHes ended by a change; EXEC answers null.";
     Worker Counter MESSAGE_GAPS = "changeover_message_gaps_total", "Subscriptions that may have missed messages.";
+
+    // What clients were told, and who could not be let go.
+    Worker Counter NOTIFICATIONS = "changeover_notifications_total", "Messages about changes and drains to clients." {
+        kind: [
+            ("moving", "`MOVING`, to a client that asked for maintenance notifications: a drain."),
+            ("failing_over", "`FAILING_OVER`, to one of them that began to be held."),
+            ("failed_over", "`FAILED_OVER`, to the same when it went on."),
+            ("stackexchange", "On `__Booksleeve_MasterChanged`."),
+            ("azure", "On `AzureRedisEvents`."),
+        ]
+    };
+    Worker Counter DRAIN_CUTS = "changeover_drain_cuts_total", "Connections that were cut at a drain's deadline." {
+        why: [
+            ("transaction", "In MULTI, or with a WATCH."),
+            ("blocked", "In a blocking command; it was ended first, nothing was taken."),
+            ("raw", "In MONITOR, or without replies."),
+            ("speaking", "In the middle of a command."),
+            ("owed", "Waiting for a reply; it got `-OUTCOMEUNKNOWN` or `-LOADING`."),
+            ("unread", "Not reading its replies."),
+        ]
+    };
 
     // Upstreams.
     Worker Gauge UPSTREAMS_OPEN = "changeover_upstreams_open", "Connections to Redis that carry clients' commands now; warm standby ones are not counted.";
@@ -289,9 +311,13 @@ families! {
     Control Gauge PEERS = "changeover_peers", "Other processes of the pair that are heard on its channel.";
 
     // The process.
-    Control Gauge DRAINING = "changeover_draining", "1 while this process drains, else 0.";
+    Control Gauge DRAINING = "changeover_draining", "1 while this process drains or is drained, else 0.";
     Control Counter DRAINED = "changeover_drained_connections_total", "Connections that drains ended." {
-        how: [("closed", "Between two commands."), ("cut", "At the deadline.")]
+        how: [
+            ("closed", "Between two commands."),
+            ("moved", "They left by themselves, after they were told to move."),
+            ("cut", "At the deadline."),
+        ]
     };
     Control Counter RELOADS = "changeover_reloads_total", "Reloads (SIGHUP)." {
         result: [("ok", "In force."), ("failed", "Refused; the old settings stay in force.")]

@@ -151,14 +151,15 @@ impl Events {
         gauge!(table::PEERS.name).set(float(u64::try_from(heard).unwrap_or(u64::MAX)));
     }
 
-    /// A drain began.
-    pub fn draining(&self) {
-        gauge!(table::DRAINING.name).set(1.0);
+    /// A drain began, or the process serves again.
+    pub fn draining(&self, draining: bool) {
+        gauge!(table::DRAINING.name).set(flag(draining));
     }
 
-    /// A worker has drained: so many connections were closed between two commands, and so many cut.
-    pub fn drained(&self, closed: u64, cut: u64) {
+    /// A worker has drained: so many connections were closed between two commands, left by themselves, were cut.
+    pub fn drained(&self, closed: u64, moved: u64, cut: u64) {
         counter!(table::DRAINED.name, "how" => "closed").increment(closed);
+        counter!(table::DRAINED.name, "how" => "moved").increment(moved);
         counter!(table::DRAINED.name, "how" => "cut").increment(cut);
     }
 

@@ -62,6 +62,7 @@ impl Session {
                     && !self.transaction.raw_ahead
                     && !self.leaving_lane()
                     && self.tail.is_none()
+                    && !self.maintenance.waits()
                     && !self.naming()
                     && self.unfamiliar.is_none()
                     && (room || self.may_stream())
@@ -128,6 +129,12 @@ impl Session {
         if forbidden(class, command, &self.settings.reserved_channel) {
             self.pipeline.drop_unfinished();
             return self.answer_ourselves(class, Bytes::from_static(RESERVED));
+        }
+        if class == Class::Connection(Connection::SetInfo) {
+            self.note_library();
+        }
+        if self.take_opt_in(class) {
+            return self.tally.command(Kind::Connection);
         }
         if matches!(self.phase, Phase::Raw) {
             let command = self.pipeline.take_unfinished();

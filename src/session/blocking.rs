@@ -27,6 +27,11 @@ const FRESH: Duration = Duration::from_millis(5);
 const LEAST: Duration = Duration::from_millis(1);
 
 impl Deadline {
+    /// Until when.
+    pub(super) fn at(&self) -> Duration {
+        self.at
+    }
+
     /// `None` when the command does not block, or blocks without an end.
     pub(super) fn of(found: Option<&Command>, command: &[u8], now: Duration) -> Option<Self> {
         let timeout = found?.blocks?;

@@ -21,6 +21,7 @@ impl Session {
             (self.closing, self.lost) = (true, true);
         }
         self.assembly.reset();
+        self.stay();
         self.raw.clear();
         self.cutover = None;
         self.parting.clear();

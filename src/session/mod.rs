@@ -30,6 +30,8 @@ mod cutover;
 mod entry;
 mod greeting;
 mod identity;
+mod library;
+pub mod maintenance;
 mod mark;
 mod naming;
 mod notice;
@@ -59,6 +61,8 @@ use crate::protocol::request::{Limits, RequestFramer, Shape};
 use affinity::Affinity;
 use cutover::Cutover;
 use identity::Identity;
+use library::Unblocking;
+use maintenance::Maintenance;
 use naming::Naming;
 use pipeline::Pipeline;
 use preamble::ConnectionState;
@@ -71,6 +75,8 @@ use transaction::TransactionState;
 pub use affinity::Home;
 pub use greeting::{Greeting, Heard};
 pub use identity::Whereabouts;
+pub use library::{Library, Moment, Unfinished, is_ping};
+pub use maintenance::Endpoint;
 pub use mark::Mark;
 pub use naming::{Found, Question};
 pub use preamble::LaneKey;
@@ -89,6 +95,8 @@ pub struct Settings {
     pub reserved_channel: Vec<u8>,
     /// Sessions may share upstreams.
     pub lanes: bool,
+    /// Clients may ask for maintenance notifications.
+    pub notifications: bool,
     /// Writes are answered only with a receipt.
     pub receipts: Option<Receipts>,
 }
@@ -126,6 +134,10 @@ pub struct Session {
     voided: Option<u64>,
     assembly: Assembly,
     stream: Stream,
+    maintenance: Maintenance,
+    unblocking: Unblocking,
+    /// What the client's library calls itself, whether or not the server takes note of such names.
+    library: Vec<u8>,
     /// Writes were taken whose receipt has not been asked for.
     receipt_due: bool,
     /// There is no replica that could confirm a write.
@@ -196,6 +208,9 @@ impl Session {
             voided: None,
             assembly: Assembly::default(),
             stream: Stream::default(),
+            maintenance: Maintenance::default(),
+            unblocking: Unblocking::No,
+            library: Vec::new(),
             receipt_due: false,
             replica_missing: false,
             phase: Phase::Detached,

@@ -162,6 +162,9 @@ impl Session {
         if matches!(self.phase, Phase::Greeting(_)) {
             return self.greeted(reply);
         }
+        if self.keep_null(reply) {
+            return self.pipeline.set_aside(None);
+        }
         match self.retold(reply) {
             Some(reply) => self.settle(&reply, out),
             None => self.settle(reply, out),
@@ -257,7 +260,7 @@ impl Session {
             }
             if self.leaving_lane() && self.pipeline.in_flight() == 0 {
                 self.unpark();
-            } else if self.pipeline.undelivered() > 0 || !self.take_tail() {
+            } else if self.pipeline.undelivered() > 0 || !(self.answer_opt_in() || self.take_tail()) {
                 break;
             }
         }
@@ -282,6 +285,9 @@ impl Session {
             self.state.accepted(kind, said.unwrap_or(bytes));
             if kind == crate::protocol::command::Connection::Reset {
                 self.subscriptions = Subscriptions::default();
+            }
+            if !self.state.resp3() {
+                self.maintenance.forget();
             }
             self.closing |= kind == crate::protocol::command::Connection::Quit;
         }

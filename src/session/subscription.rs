@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use bytes::{Bytes, BytesMut};
 
 use crate::protocol::command::{Class, Subscription};
+use crate::protocol::encode;
 
 use super::notice::{Kind, Notice, notice};
 use super::pipeline::Turn;
@@ -119,6 +120,16 @@ impl Session {
     /// The client is subscribed to something.
     pub fn subscribed(&self) -> bool {
         !self.subscriptions.is_empty()
+    }
+
+    /// The client gets a message on `channel` from us, if it is subscribed to it by name; says whether it is.
+    pub fn tell_channel(&self, channel: &[u8], payload: &[u8], out: &mut BytesMut) -> bool {
+        let listens = self.subscriptions.channels.contains(channel);
+        if listens {
+            encode::push(out, 3, self.state.resp3());
+            [b"message".as_slice(), channel, payload].into_iter().for_each(|part| encode::bulk(out, part));
+        }
+        listens
     }
 
     /// A whole push, or a reply in RESP2 that may be one of pub/sub; true when it was, and is dealt with.

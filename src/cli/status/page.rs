@@ -48,12 +48,19 @@ fn head(status: &Status, paint: Paint) -> String {
         head.push_str("  Find out which node has the data, then: changeover adopt NODE\n");
     }
     if let Some(drain) = &status.drain {
-        let text = format!("▲ draining: {} left, cut in {}", counted(drain.open, "connection"), time_ms(drain.left_ms));
-        head.push_str(&format!(
-            "{}  {}\n",
-            paint.warn(&text),
-            paint.faint(&format!("({} closed, {} cut, for {})", drain.closed, drain.cut, time_ms(drain.since_ms)))
-        ));
+        let text = if drain.done && drain.open == 0 {
+            "▲ drained: no clients are taken; changeover undrain ends that".to_owned()
+        } else {
+            format!("▲ draining: {} left, cut in {}", counted(drain.open, "connection"), time_ms(drain.left_ms))
+        };
+        let so_far = format!(
+            "({} closed, {} moved, {} cut, for {})",
+            drain.closed,
+            drain.moved,
+            drain.cut,
+            time_ms(drain.since_ms)
+        );
+        head.push_str(&format!("{}  {}\n", paint.warn(&text), paint.faint(&so_far)));
     }
     head
 }

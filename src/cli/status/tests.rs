@@ -128,12 +128,13 @@ fn a_doubt_says_what_to_do() {
 #[test]
 fn a_drain_and_a_node_never_heard() {
     let mut status = well();
-    status.drain = Some(DrainStatus { since_ms: 1_400, left_ms: 28_600, open: 120, closed: 92, cut: 0 });
+    status.drain =
+        Some(DrainStatus { since_ms: 1_400, left_ms: 28_600, open: 120, closed: 92, ..DrainStatus::default() });
     status.nodes[0] = NodeStatus { name: "a".into(), addr: "a.cache.example:6379".into(), ..NodeStatus::default() };
     status.last_changes.clear();
     let page = shown(&status);
     println!("{page}");
-    assert!(page.contains("▲ draining: 120 connections left, cut in 29 s  (92 closed, 0 cut, for 1.4 s)\n"));
+    assert!(page.contains("▲ draining: 120 connections left, cut in 29 s  (92 closed, 0 moved, 0 cut, for 1.4 s)\n"));
     assert!(page.contains("never"));
     assert!(!page.contains("  ▲"), "a node that was not heard yet is not amiss");
     assert!(!page.contains("Longest stall"));

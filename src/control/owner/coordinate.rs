@@ -195,7 +195,7 @@ impl Owner {
     pub(super) fn repeat_hold(&mut self, now: Duration) {
         let Some(hold) = self.holding.current().filter(|hold| hold.by == self.me.instance) else { return };
         let (id, left) = (hold.id, hold.until.saturating_sub(now));
-        self.say(Kind::Hold { id, deadline_ms: crate::io::admin::whole_ms(left) }, now);
+        self.say(Kind::Hold { id, deadline_ms: crate::io::admin::whole_ms(left), event: self.event }, now);
     }
 
     pub(super) fn handle_answer(&mut self, answer: Answer, now: Duration) {
@@ -323,10 +323,12 @@ impl Owner {
         if let Some(running) = &mut self.running {
             running.announced = true;
         }
+        let event = self.begin_event(None);
         self.enter_hold();
         // Our own workers first: they are the busiest way to the primary that we can stop without a message.
         self.publish_orders(now);
-        self.say(Kind::Hold { id, deadline_ms: crate::io::admin::whole_ms(until.saturating_sub(now)) }, now);
+        let deadline_ms = crate::io::admin::whole_ms(until.saturating_sub(now));
+        self.say(Kind::Hold { id, deadline_ms, event }, now);
     }
 
     fn send_failover(&mut self, from: NodeId, to: NodeId, timeout: Duration, now: Duration) {

@@ -155,6 +155,7 @@ impl Owner {
                 let takes = if self.is_primary(&host, port) { SENTINEL_CUTS } else { SENTINEL_TAKES };
                 let until = now + takes.min(self.config.hold.time);
                 if self.holding.begin(BY_SENTINEL.1, BY_SENTINEL.0, until, epoch, now) {
+                    self.begin_event(None);
                     self.enter_hold();
                 }
             }

@@ -79,6 +79,9 @@ impl Owner {
     fn handle_view(&mut self, view: &View, now: Duration) {
         self.events.view(view);
         self.view_since = now;
+        if view.primary.is_err() && self.holding.current().is_none() {
+            self.begin_event(None);
+        }
         self.dirty = true;
         // A hold ends by a later epoch only; a view without a primary keeps its epoch.
         if let Some(hold) = self.holding.current()

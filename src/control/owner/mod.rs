@@ -122,6 +122,8 @@ pub struct Owner {
     adopting: bool,
     tight: bool,
     seq: u64,
+    /// The newest change or drain, as clients are told of it.
+    event: u64,
     presence_due: Duration,
     status_due: Duration,
     watchdog: Option<Duration>,
@@ -166,6 +168,7 @@ impl Owner {
             adopting: false,
             tight: false,
             seq: 0,
+            event: 0,
             presence_due: now,
             status_due: now,
             watchdog: notify::watchdog_every(),
@@ -200,7 +203,7 @@ impl Owner {
             Event::Answer(answer) => self.handle_answer(answer, now),
             Event::Witness(answer) => self.handle_witness(answer, now),
             Event::Sentinel(news) => self.handle_sentinel(news, now),
-            Event::Signal(Signal::Leave) => self.leave("SIGTERM", now),
+            Event::Signal(Signal::Leave) => self.leave_by_signal(now),
             Event::Signal(Signal::Reload) => self.reload(),
             Event::Reloaded(result) => self.handle_reloaded(result),
             Event::Tick => {}
@@ -225,19 +228,23 @@ impl Owner {
                 self.felt(felt);
                 self.dirty = true;
             }
-            News::Drained { worker, closed, cut } => self.handle_drained(worker, closed, cut),
+            News::Drained { worker, drain, tally } => self.handle_drained(worker, drain, tally, now),
+            News::Listening => self.handle_listening(now),
         }
     }
 
     fn handle_request(&mut self, request: AdminRequest, now: Duration) {
         match request {
             AdminRequest::Switchover { order, progress } => self.begin_switchover(&order, progress, now),
-            AdminRequest::Drain { reply } => {
-                self.leave("an operator", now);
+            AdminRequest::Drain { stop, reply } => {
+                self.leave("an operator", stop, now);
                 // Nobody may be waiting for the answer any more.
                 let _ = reply.send(
                     self.drain_status(now).ok_or_else(|| crate::io::admin::Refused::because("the process is ending")),
                 );
+            }
+            AdminRequest::Undrain { reply } => {
+                let _ = reply.send(self.undrain(now));
             }
             AdminRequest::Adopt { node, reply } => {
                 let _ = reply.send(self.adopt(&node, now));
@@ -296,6 +303,7 @@ impl Owner {
     }
 
     fn publish_orders(&mut self, now: Duration) {
+        let drain = self.leaving.as_ref().and_then(leave::Leaving::orders);
         let replica = self.replica_there(now);
         let view = self.topology.view();
         let suspended = self.failover.as_ref().is_some_and(Failover::suspends);
@@ -309,7 +317,9 @@ impl Owner {
             given_up: view.given_up,
             replica,
             hold: self.holding.orders(),
-            drain: self.leaving.as_ref().map(leave::Leaving::orders),
+            elsewhere: drain.map(|_| self.elsewhere(now)).unwrap_or_default(),
+            drain,
+            event: self.event,
             lease: self.reins.lease.clone(),
         };
         let door = Door { epoch: orders.epoch, primary };

@@ -36,11 +36,11 @@ impl Owner {
         self.events.peers(self.peers.present(now).len());
         match message.kind.clone() {
             Kind::Hello => {
-                self.say(Kind::Presence, now);
+                self.say(Kind::Presence { drained: self.leaving.is_some() }, now);
                 self.repeat_hold(now);
             }
-            Kind::Presence => {}
-            Kind::Hold { id, deadline_ms } => self.obey_hold(id, &message.from, deadline_ms, now),
+            Kind::Presence { .. } => {}
+            Kind::Hold { id, deadline_ms, event } => self.obey_hold(id, &message.from, deadline_ms, event, now),
             Kind::Quiesced { id } => self.peer_quiesced(&message.from, id, now),
             Kind::Release { id, switched } => self.obey_release(id, &message.from, switched, now),
             Kind::Suspect { about } => self.handle_question(&about, now),
@@ -54,13 +54,14 @@ impl Owner {
         }
     }
 
-    fn obey_hold(&mut self, id: u64, by: &str, deadline_ms: u64, now: Duration) {
+    fn obey_hold(&mut self, id: u64, by: &str, deadline_ms: u64, event: u64, now: Duration) {
         if !self.yields_to(by, now) {
             return;
         }
         let time = Duration::from_millis(deadline_ms).min(self.config.hold.time);
         let epoch = self.topology.view().epoch;
         if self.holding.begin(id, by, now + time, epoch, now) {
+            self.begin_event(Some(event));
             tracing::info!(by, at_most = ?time, "holding: a switchover was announced");
             self.enter_hold();
         }
@@ -112,9 +113,10 @@ impl Owner {
     /// question and its answer go through the primary. Nobody talks where nobody is known to listen.
     pub(super) fn say_presence(&mut self, now: Duration) {
         self.presence_due = now + PRESENCE_EVERY;
+        let drained = self.leaving.is_some();
         match self.quiet_way() {
-            Some(way) => self.say_by(way, Kind::Presence, now),
-            None if self.peers.is_anybody_there(now) => self.say(Kind::Presence, now),
+            Some(way) => self.say_by(way, Kind::Presence { drained }, now),
+            None if self.peers.is_anybody_there(now) => self.say(Kind::Presence { drained }, now),
             None => {}
         }
         if self.peers.is_anybody_missed(now) {
@@ -131,16 +133,12 @@ impl Owner {
         nodes.into_iter().find(|node| *node != primary && answers(node)).map(Way::Node)
     }
 
-    pub(super) fn say_leave(&mut self, now: Duration) {
-        self.say(Kind::Leave, now);
-    }
-
     /// Says something to the pair. Presence and the question for it go through the primary, which repeats them to its
     /// replica's listeners; what matters goes through every node, and so does everything while there is no primary.
     pub(super) fn say(&mut self, kind: Kind, now: Duration) {
         let primary = self.topology.view().primary.as_ref().ok().copied();
         let way = match (&kind, primary) {
-            (Kind::Presence | Kind::Hello, Some(primary)) => Way::Node(primary),
+            (Kind::Presence { .. } | Kind::Hello, Some(primary)) => Way::Node(primary),
             _ => Way::Everywhere,
         };
         self.say_by(way, kind, now);

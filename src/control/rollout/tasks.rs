@@ -116,12 +116,12 @@ async fn drain(access: &Access, node: &Node) -> Answer {
         Err(AskError::Nobody(_)) => return Answer::Done(Felt::default()),
         Err(error) => return Answer::Failed(error.to_string()),
     };
-    let began = match client.drain().await {
+    let began = match client.drain(true).await {
         Ok(drain) => drain,
         Err(AskError::Cut(_)) => return Answer::Done(Felt::default()),
         Err(error) => return Answer::Failed(error.to_string()),
     };
-    let mut last = began;
+    let mut last = began.clone();
     loop {
         tokio::time::sleep(AGAIN).await;
         match client.status().await {
@@ -141,7 +141,7 @@ async fn drain(access: &Access, node: &Node) -> Answer {
 fn let_go(began: &DrainStatus, last: &DrainStatus) -> (u64, u64) {
     let near = last.left_ms < 3 * whole_ms(AGAIN);
     let cut = if near { last.cut.max(last.open) } else { last.cut };
-    (last.closed.max(began.open.saturating_sub(cut)), cut)
+    ((last.closed + last.moved).max(began.open.saturating_sub(cut)), cut)
 }
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn connections_that_were_let_go_are_counted_although_the_last_words_are_not_heard() {
-        let status = |open, left_ms, closed, cut| DrainStatus { since_ms: 0, left_ms, open, closed, cut };
+        let status = |open, left_ms, closed, cut| DrainStatus { left_ms, open, closed, cut, ..DrainStatus::default() };
         let began = status(10, 30_000, 0, 0);
         assert_eq!(let_go(&began, &status(4, 20_000, 0, 0)), (10, 0));
         assert_eq!(let_go(&began, &status(4, 100, 0, 0)), (6, 4));

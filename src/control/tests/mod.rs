@@ -280,8 +280,12 @@ async fn a_hold_by_a_stranger_on_the_channel_is_bounded_by_our_own_limit() {
     let pair = Pair::start().await;
     let a = Process::start(&pair, "a", AT_ONCE);
     a.serves("a").await;
-    let hold =
-        Message { from: "stranger".to_owned(), node: None, seq: 1, kind: Kind::Hold { id: 5, deadline_ms: u64::MAX } };
+    let hold = Message {
+        from: "stranger".to_owned(),
+        node: None,
+        seq: 1,
+        kind: Kind::Hold { id: 5, deadline_ms: u64::MAX, event: u64::MAX },
+    };
     let payload = String::from_utf8(hold.encode()).unwrap();
     pair.command(0, &["PUBLISH", "__changeover__", &"x".repeat(100_000)]).await;
     pair.command(0, &["PUBLISH", "__changeover__", "{\"v\":9}"]).await;
@@ -294,7 +298,7 @@ async fn a_hold_by_a_stranger_on_the_channel_is_bounded_by_our_own_limit() {
 
 async fn drain(process: Process) {
     let (reply, answer) = tokio::sync::oneshot::channel();
-    process.admin.requests.send(AdminRequest::Drain { reply }).await.unwrap();
+    process.admin.requests.send(AdminRequest::Drain { stop: true, reply }).await.unwrap();
     assert!(answer.await.unwrap().is_ok());
     tokio::time::timeout(PATIENCE, process.task).await.expect("it ends").unwrap();
 }

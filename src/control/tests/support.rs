@@ -16,7 +16,7 @@ use crate::control::{inbox, spawn};
 use crate::io::admin::{AdminHandle, AdminRequest, Progress, Status, SwitchoverOrder, SwitchoverReport};
 use crate::io::client::{Heard, Link, LinkError, Login, Reply, Target};
 use crate::io::clock;
-use crate::io::orders::{News, Orders};
+use crate::io::orders::{DrainTally, News, Orders};
 use crate::metrics::worker::WorkerStats;
 use crate::topology::NodeId;
 
@@ -202,6 +202,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         failover: crate::config::Failover::default(),
         sentinels: crate::config::Sentinels::default(),
         witness: None,
+        notices: crate::config::Notices::default(),
         channel: "__changeover__".to_owned(),
     }
 }
@@ -275,7 +276,7 @@ pub(super) async fn two(pair: &Pair, quiet_of_b: Option<Duration>) -> (Process, 
 }
 
 async fn obey(worker: usize, mut orders: watch::Receiver<Orders>, news: mpsc::Sender<News>, quiet: Option<Duration>) {
-    let (mut answered, mut drained) = (None, false);
+    let (mut answered, mut drained) = (None, None);
     while orders.changed().await.is_ok() {
         let order = orders.borrow_and_update().clone();
         if let (Some(hold), Some(quiet)) = (order.hold, quiet)
@@ -285,8 +286,14 @@ async fn obey(worker: usize, mut orders: watch::Receiver<Orders>, news: mpsc::Se
             tokio::time::sleep(quiet).await;
             let _ = news.send(News::Quiesced { worker, hold: hold.id }).await;
         }
-        if order.drain.is_some() && !std::mem::replace(&mut drained, true) {
-            let _ = news.send(News::Drained { worker, closed: 1, cut: 0 }).await;
+        if let Some(drain) = order.drain
+            && drained.replace(drain.id) != Some(drain.id)
+        {
+            let tally = DrainTally { closed: 1, ..DrainTally::default() };
+            let _ = news.send(News::Drained { worker, drain: drain.id, tally }).await;
+        }
+        if order.drain.is_none() && drained.take().is_some() {
+            let _ = news.send(News::Listening).await;
         }
     }
 }

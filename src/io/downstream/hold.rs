@@ -50,6 +50,7 @@ impl Conversation {
             self.worker.begin_hold();
             self.now
         });
+        self.tell_held(since);
         let (requests, bytes) = self.session.waiting();
         let within = self.held.reckon(&self.worker, (requests as u64, bytes as u64));
         let began = self.worker.holding_since().map_or(since, |all| all.min(since));
@@ -71,6 +72,11 @@ impl Conversation {
             self.observe(since);
         }
         true
+    }
+
+    /// Its commands are held now.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.since.is_some()
     }
 
     /// When the hold reaches its time limit.

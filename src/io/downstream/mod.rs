@@ -5,13 +5,15 @@
 //! client; it ends when a round moved nothing. It reads at most one buffer per direction and round, gathers what a
 //! round produced and writes once.
 //!
-//! It follows the worker's orders (`upstream.rs`), bounds how long commands are held (`hold.rs`), and leaves at a
-//! quiet moment when a drain says so. It never decides who is primary.
+//! It follows the worker's orders (`upstream.rs`), bounds how long commands are held (`hold.rs`), tells its client what
+//! it asked to be told (`notices.rs`), and leaves when a drain says so (`departure.rs`). It never decides who is primary.
 
 mod cutover;
+mod departure;
 mod handshake;
 mod hold;
 mod identity;
+mod notices;
 mod shared;
 mod tally;
 mod upstream;
@@ -30,13 +32,15 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use crate::metrics::worker::{Counter, Histogram};
-use crate::session::Session;
+use crate::session::{Session, is_ping};
 
 use super::clock;
 use super::tls::ServerSide;
 use super::worker::{Guest, Seat, Worker};
 
+use departure::Departure;
 use hold::Held;
+use notices::Notices;
 use upstream::{Retry, Up};
 use wire::Wire;
 
@@ -100,6 +104,12 @@ pub(super) struct Conversation {
     rest_at: Option<Duration>,
     retry: Retry,
     held: Held,
+    departure: Departure,
+    notices: Notices,
+    /// When the client was last written to.
+    spoke_at: Duration,
+    /// How long it then waited, with nothing owed, before it sent something.
+    pause: Duration,
     ids: identity::Ids,
     /// Until when a command waits to be explained.
     words_until: Option<Duration>,
@@ -140,6 +150,10 @@ impl Conversation {
                 rest_at: None,
                 retry: Retry::default(),
                 held: Held::default(),
+                departure: Departure::default(),
+                notices: Notices::default(),
+                spoke_at: Duration::ZERO,
+                pause: Duration::MAX,
                 ids: identity::Ids::default(),
                 words_until: None,
                 gone: false,
@@ -172,6 +186,7 @@ impl Conversation {
             moved |= self.poll_next(cx);
             moved |= self.poll_from_client(cx);
             moved |= self.poll_to_upstream(cx);
+            moved |= self.tell();
             moved |= self.poll_to_client(cx);
             self.account();
             moved |= self.check_end();
@@ -205,6 +220,7 @@ impl Conversation {
         if self.gone || !self.input.is_empty() || !self.session.may_take() || self.out.len() > self.out_limit() {
             return false;
         }
+        let tested = self.would_fail_ping();
         let read = match Pin::new(&mut self.client).poll_fill_buf(cx) {
             Poll::Pending => return false,
             Poll::Ready(Ok(read)) => read,
@@ -222,7 +238,13 @@ impl Conversation {
             return true;
         }
         self.worker.stats.add(Counter::BytesFromClients, count as u64);
-        self.seat.last_heard.set(self.now);
+        if tested && is_ping(read) {
+            self.fail_ping();
+            return true;
+        }
+        if self.spoke_at >= self.seat.last_heard.replace(self.now) {
+            self.pause = self.now.saturating_sub(self.spoke_at);
+        }
         self.unsent_since.get_or_insert(self.now);
         let used = self.session.handle_input(read, &mut self.out);
         self.input.extend_from_slice(read.get(used..).unwrap_or_default());
@@ -238,6 +260,7 @@ impl Conversation {
                     self.worker.stats.add(Counter::BytesToClients, count as u64);
                     bytes::Buf::advance(&mut self.out, count);
                     (moved, self.unflushed) = (true, true);
+                    self.spoke_at = self.now;
                 }
                 Poll::Ready(_) => {
                     self.ending = Some(Counter::ClosedReset);
@@ -269,30 +292,14 @@ impl Conversation {
                 () if self.session.lost() => Counter::ClosedStateLost,
                 () if self.session.malformed_input() => Counter::ClosedProtocol,
                 () if self.session.overfull() => Counter::ClosedLimit,
-                () => Counter::ClosedByClient,
+                () => self.gone_by_itself(),
             })
         } else if self.gone && (self.session.is_raw() || !owed) {
-            Some(Counter::ClosedByClient)
+            Some(self.gone_by_itself())
         } else {
             self.departure()
         };
         self.ending.is_some()
-    }
-
-    /// A drain closes at the first quiet moment after this conversation's turn, and cuts at its deadline.
-    fn departure(&self) -> Option<Counter> {
-        let drain = self.worker.orders().drain?;
-        let turn = self.seat.leave_at.get().is_some_and(|at| at <= self.now);
-        let quiet = self.session.quiet() && self.input.is_empty() && self.out.is_empty() && !self.unflushed;
-        let (reason, cut) = if turn && quiet {
-            (Counter::ClosedDrain, false)
-        } else if drain.deadline <= self.now {
-            (Counter::ClosedDrainCut, true)
-        } else {
-            return None;
-        };
-        self.worker.drained(cut);
-        Some(reason)
     }
 
     /// Writes what is left, then says goodbye in TLS' words. What the client still sends is read and dropped for a
@@ -301,7 +308,8 @@ impl Conversation {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Nothing is owed any more: the upstream, and what was in flight on it, are nobody's.
         self.let_upstream_go();
-        let until = *self.goodbye.get_or_insert(self.now + GOODBYE);
+        let until = self.goodbye.unwrap_or_else(|| self.waits_for_client());
+        self.goodbye = Some(until);
         if self.now >= until || self.poll_last_words(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -340,6 +348,9 @@ impl Conversation {
     }
 
     fn end(&mut self) {
+        if let Some(place) = self.departure.place.take() {
+            self.worker.unnoticed.noticed(place);
+        }
         self.leave_register();
         self.let_upstream_go();
         self.held.abandon(&self.worker, self.now);

@@ -123,6 +123,7 @@ impl Conversation {
     pub(super) fn follow_orders(&mut self) -> bool {
         if self.version != self.worker.version() {
             self.version = self.worker.version();
+            self.note_orders();
             self.take_orders();
         }
         let mut moved = false;
@@ -372,11 +373,7 @@ impl Conversation {
 
     /// The next time at which this conversation has something to do without being told.
     fn next_timeout(&self) -> Option<Duration> {
-        let drain = self.worker.orders().drain;
-        let leave = drain.map(|drain| match self.seat.leave_at.get() {
-            Some(at) if at > self.now => at.min(drain.deadline),
-            _ => drain.deadline,
-        });
+        let leave = self.departure_due();
         let farewell = match &self.up {
             Up::Ready(up) => up.leaving.filter(|_| !self.session.is_raw()).map(|since| since + self.farewell()),
             Up::Shared(up) => up.leaving.map(|since| since + self.farewell()),

@@ -76,6 +76,11 @@ impl Wire {
         self.ahead.as_ref().map_or(0, |ahead| ahead.buffer.len()) + self.held_back.len()
     }
 
+    /// The socket, to be asked for its ends.
+    pub(super) fn ends(&self) -> &TcpStream {
+        &self.tcp
+    }
+
     /// The socket, past everything that was read ahead.
     pub(super) fn tcp(&mut self) -> Pin<&mut TcpStream> {
         Pin::new(&mut self.tcp)

@@ -1,4 +1,5 @@
-//! Routes for operators: `GET /v1/status`, `/v1/events` and `/v1/examination`, `POST /v1/switchover`, `/v1/drain`, `/v1/adopt`.
+//! Routes for operators: `GET /v1/status`, `/v1/events` and `/v1/examination`, `POST /v1/switchover`, `/v1/drain`,
+//! `/v1/undrain`, `/v1/adopt`.
 //!
 //! JSON in and out; a refusal is 409, a busy or ended owner 503, both with `{"error": …}`. A switchover answers with one
 //! JSON object per line as things happen, the report last, and goes on when its asker hangs up. On a loopback address
@@ -28,7 +29,9 @@ use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Secret;
-use crate::io::admin::{AdminHandle, AdminRequest, AdoptOrder, PROGRESS_LINES, Progress, Refused, SwitchoverOrder};
+use crate::io::admin::{
+    AdminHandle, AdminRequest, AdoptOrder, DrainOrder, PROGRESS_LINES, Progress, Refused, SwitchoverOrder,
+};
 use crate::io::admin_examination::Look;
 use crate::io::admin_hooks::{HookAsked, HookOrder, HookStatus};
 
@@ -47,6 +50,7 @@ pub fn routes(owner: AdminHandle, guard: Guard) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/switchover", post(switchover))
         .route("/v1/drain", post(drain))
+        .route("/v1/undrain", post(undrain))
         .route("/v1/adopt", post(adopt))
         .route("/v1/examination", get(examination))
         .route("/v1/hook", get(look_at_hook).post(begin_hook))
@@ -118,8 +122,20 @@ async fn switchover(State(owner): State<AdminHandle>, order: Posted<SwitchoverOr
     }
 }
 
+async fn drain(State(owner): State<AdminHandle>, order: Posted<DrainOrder>) -> Response {
+    let Json(DrainOrder { stop }) = match order {
+        Ok(order) => order,
+        Err(rejection) => return misread(&rejection),
+    };
+    let (reply, answer) = oneshot::channel();
+    match ask(&owner, AdminRequest::Drain { stop, reply }) {
+        Ok(()) => told(answer).await,
+        Err(why) => failed(StatusCode::SERVICE_UNAVAILABLE, why),
+    }
+}
+
 /// The body is an empty object: it is asked for so that the request cannot come from a browser's form.
-async fn drain(
+async fn undrain(
     State(owner): State<AdminHandle>,
     order: Posted<serde_json::Map<String, serde_json::Value>>,
 ) -> Response {
@@ -127,7 +143,7 @@ async fn drain(
         return misread(&rejection);
     }
     let (reply, answer) = oneshot::channel();
-    match ask(&owner, AdminRequest::Drain { reply }) {
+    match ask(&owner, AdminRequest::Undrain { reply }) {
         Ok(()) => told(answer).await,
         Err(why) => failed(StatusCode::SERVICE_UNAVAILABLE, why),
     }

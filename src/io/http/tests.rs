@@ -112,10 +112,10 @@ async fn a_switchover_without_a_report_is_an_error_and_not_a_success() {
 async fn drain_and_adopt_are_answered_and_refused() {
     let served = admin().await;
     let _owner = owner(served.requests, |request| {
-        let AdminRequest::Drain { reply } = request else { panic!() };
+        let AdminRequest::Drain { stop: false, reply } = request else { panic!() };
         reply.send(Ok(DrainStatus { open: 12, ..DrainStatus::default() })).unwrap();
     });
-    assert_eq!(served.client.drain().await.unwrap().open, 12);
+    assert_eq!(served.client.drain(false).await.unwrap().open, 12);
 
     let served = admin().await;
     let _owner = owner(served.requests, |request| {
@@ -139,17 +139,17 @@ async fn drain_and_adopt_are_answered_and_refused() {
 async fn an_owner_that_has_ended_or_is_busy_is_said() {
     let served = admin().await;
     drop(served.requests);
-    assert_eq!(served.client.drain().await.unwrap_err().to_string(), "the process is ending");
+    assert_eq!(served.client.drain(false).await.unwrap_err().to_string(), "the process is ending");
 
     let served = admin().await;
     // The queue has one place, which this one takes; nobody answers it.
     let waits = served.client.clone();
     let mut waiting = JoinSet::new();
-    waiting.spawn(async move { waits.drain().await });
+    waiting.spawn(async move { waits.drain(false).await });
     while served.requests.is_empty() {
         tokio::task::yield_now().await;
     }
-    let busy = served.client.drain().await.unwrap_err();
+    let busy = served.client.drain(false).await.unwrap_err();
     assert!(busy.to_string().starts_with("busy"), "{busy}");
 }
 

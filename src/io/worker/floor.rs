@@ -1,8 +1,9 @@
 //! The listener and the threads: accepts, balances, and hands sockets over.
 //!
 //! The first worker accepts for all of them, and gives each socket to the worker with the fewest conversations, so that
-//! few connections are balanced too; one that it keeps costs no hand-over. Under a drain it accepts until the kernel's queue is empty and only then closes the
-//! listener: nobody who has connected is reset.
+//! few connections are balanced too; one that it keeps costs no hand-over. Under a drain it accepts until the kernel's
+//! queue is empty and only then closes the listener: nobody who has connected is reset. It opens the same address again
+//! when the drain is taken back.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,11 +22,14 @@ use crate::protocol::request;
 use crate::session::{Receipts, Settings};
 
 use super::dictionary::Dictionary;
+use super::leaving::Unnoticed;
 use super::marker::Markers;
-use super::{Limits, Pool, Target, Worker};
-use crate::io::orders::{News, Orders};
+use super::unblock::Unblocker;
+use super::{Hints, Limits, Pool, Target, Worker};
+use crate::io::orders::{Drain, News, Orders};
 use crate::io::register::Register;
 use crate::io::tls::ServerSide;
+use crate::topology::node::NodeId;
 
 /// Sockets on their way to one worker.
 const HANDOVER: usize = 1024;
@@ -36,13 +40,18 @@ const QUEUE_EMPTY: std::time::Duration = std::time::Duration::from_millis(20);
 /// What one read may take.
 const SCRATCH: usize = 64 * 1024;
 
-/// A client that has connected.
+/// What the listener has for a worker.
 #[derive(Debug)]
-pub(super) struct Arrival {
-    /// Its socket.
-    pub socket: Guest,
-    /// False: there are too many connections, it is turned away.
-    pub welcome: bool,
+pub(super) enum Arrival {
+    /// A client.
+    Client(Guest),
+    /// There are too many connections: it is turned away.
+    Unwelcome(Guest),
+    /// The listener is closed under this drain: nobody else comes.
+    Nobody {
+        /// Which drain.
+        drain: u64,
+    },
 }
 
 /// A client's socket, which does not block.
@@ -91,6 +100,7 @@ pub fn start(
     let mut entrance = Some(Entrance { listener, doors, limit });
     let register = Arc::new(Register::default());
     let mut threads = Vec::new();
+    let unnoticed = Arc::<Unnoticed>::default();
     for (index, ((_, sockets), stats)) in channels.into_iter().enumerate() {
         let seed = Seed {
             index,
@@ -101,6 +111,8 @@ pub fn start(
             orders: orders.clone(),
             news: news.clone(),
             stats,
+            unnoticed: Arc::clone(&unnoticed),
+            hints: hints(config),
             register: Arc::clone(&register),
             markers: format!(
                 "{}:{:x}-{}-{index}:",
@@ -117,6 +129,11 @@ pub fn start(
     Ok(Workers { local_addr, threads })
 }
 
+fn hints(config: &Config) -> Hints {
+    let beside = config.self_node.and_then(|at| u8::try_from(at).ok()).map(NodeId);
+    Hints { stackexchange: config.notices.stackexchange, azure: config.notices.azure, beside }
+}
+
 fn settings(config: &Config) -> Settings {
     let defaults = request::Limits::default();
     Settings {
@@ -124,6 +141,7 @@ fn settings(config: &Config) -> Settings {
         resend_bytes: config.limits.resend_bytes,
         reserved_channel: config.channel.clone().into_bytes(),
         lanes: config.lanes,
+        notifications: config.notices.maintenance,
         receipts: config.durability.replicated.then(|| {
             let patience = config.durability.patience.as_millis();
             Receipts::new(u64::try_from(patience).unwrap_or(u64::MAX), config.durability.strict)
@@ -152,6 +170,8 @@ struct Seed {
     orders: watch::Receiver<Orders>,
     news: mpsc::Sender<News>,
     stats: Arc<WorkerStats>,
+    unnoticed: Arc<Unnoticed>,
+    hints: Hints,
     register: Arc<Register>,
     /// What this worker's marker channels begin with.
     markers: Vec<u8>,
@@ -175,6 +195,7 @@ impl Seed {
         };
         let orders = self.orders.borrow_and_update().clone();
         let (markers, queue) = Markers::new(self.markers);
+        let (unblocker, unblocks) = Unblocker::new();
         let (dictionary, questions) = Dictionary::new();
         let worker = Rc::new(Worker {
             index: self.index,
@@ -196,7 +217,11 @@ impl Seed {
             stall: Cell::default(),
             holding_since: Cell::new(None),
             quiesced: Cell::new(None),
-            tally: Cell::new((0, 0)),
+            tally: RefCell::default(),
+            told: Cell::new(None),
+            unnoticed: self.unnoticed,
+            unblocker,
+            hints: self.hints,
             lanes: RefCell::default(),
             markers,
             dictionary,
@@ -206,41 +231,100 @@ impl Seed {
         worker.take_orders(orders, crate::io::clock::now());
         let local = tokio::task::LocalSet::new();
         if let Some(entrance) = self.entrance.take() {
-            local.spawn_local(accept(entrance, self.orders.clone()));
+            local.spawn_local(accept(entrance, self.orders.clone(), worker.news.clone()));
         }
-        local.block_on(&runtime, super::run(worker, self.tls, self.orders, sockets, queue, questions));
+        local.block_on(&runtime, super::run(worker, self.tls, self.orders, sockets, queue, questions, unblocks));
     }
 }
 
 type Door = (mpsc::Sender<Arrival>, Arc<WorkerStats>);
 
-/// Accepts until a drain, or until the workers are gone.
-async fn accept(entrance: Entrance, mut orders: watch::Receiver<Orders>) {
+/// Accepts until the owner is gone; not while there is a drain.
+async fn accept(entrance: Entrance, mut orders: watch::Receiver<Orders>, news: mpsc::Sender<News>) {
     let Entrance { listener, doors, limit } = entrance;
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
+    let (at, listener) = match listener.local_addr().and_then(|at| Ok((at, TcpListener::from_std(listener)?))) {
+        Ok(opened) => opened,
         Err(error) => return tracing::error!(%error, "cannot accept"),
     };
     let mut given = vec![0_u64; doors.len()];
+    let mut listener = Some(listener);
+    let mut shut = None;
     loop {
-        let draining = orders.borrow_and_update().drain.is_some();
-        if draining {
-            while let Ok(Ok((socket, _))) = tokio::time::timeout(QUEUE_EMPTY, listener.accept()).await {
-                hand_over(socket, &doors, &mut given, limit).await;
+        let drain = orders.borrow_and_update().drain;
+        if let Some(drain) = drain {
+            if let Some(open) = listener.take() {
+                let in_force = || orders.borrow().drain.is_some_and(|now| now.id == drain.id);
+                if !accept_the_last(&open, drain, &doors, &mut given, limit, in_force).await {
+                    listener = Some(open);
+                    let _owner_gone = news.send(News::Listening).await;
+                    continue;
+                }
             }
-            return;
+            let drain = drain.id;
+            if shut.replace(drain) != Some(drain) {
+                for (door, _) in &doors {
+                    let _worker_gone = door.send(Arrival::Nobody { drain }).await;
+                }
+            }
+            if orders.changed().await.is_err() {
+                return;
+            }
+            continue;
         }
+        let Some(open) = &listener else {
+            match listen(at).and_then(TcpListener::from_std) {
+                Ok(open) => {
+                    listener = Some(open);
+                    let _owner_gone = news.send(News::Listening).await;
+                }
+                Err(_) if orders.has_changed().is_err() => return,
+                Err(error) => refused(&error).await,
+            }
+            continue;
+        };
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = open.accept() => match accepted {
                 Ok((socket, _)) => hand_over(socket, &doors, &mut given, limit).await,
                 Err(error) => refused(&error).await,
             },
-            changed = orders.changed() => if changed.is_err() { return },
+            changed = orders.changed() => match changed {
+                // Perhaps a drain was ordered and taken back before it was seen here.
+                Ok(()) => drop(news.try_send(News::Listening)),
+                Err(_) => return,
+            },
         }
     }
 }
 
-/// Out of file descriptors or memory: the client stays in the kernel's queue; looking again at once would only burn.
+/// Under a drain: clients are told where to go, or closed, over its spread; as long as that goes on, one that knows only
+/// this address and connects once more is better served than refused. It ends early when nobody is left, and never
+/// before the kernel's queue is empty. False: the drain was taken back meanwhile.
+async fn accept_the_last(
+    listener: &TcpListener,
+    drain: Drain,
+    doors: &[Door],
+    given: &mut [u64],
+    limit: u64,
+    in_force: impl Fn() -> bool,
+) -> bool {
+    while in_force() {
+        match tokio::time::timeout(QUEUE_EMPTY, listener.accept()).await {
+            Ok(Ok((socket, _))) => hand_over(socket, doors, given, limit).await,
+            Ok(Err(error)) => refused(&error).await,
+            Err(_empty) => {
+                let accepted: u64 = doors.iter().map(|(_, stats)| stats.counter(Counter::ConnectionsAccepted)).sum();
+                let open: u64 = doors.iter().map(|(_, stats)| stats.gauge(Gauge::ConnectionsOpen)).sum();
+                let nobody = open == 0 && accepted == given.iter().sum::<u64>();
+                if nobody || crate::io::clock::now() >= (drain.began + drain.spread).min(drain.deadline) {
+                    return true;
+                }
+            }
+        }
+    }
+    false
+}
+
+/// Out of file descriptors or memory, or the address is taken: the client stays in the kernel's queue; looking again at once would only burn.
 async fn refused(error: &io::Error) {
     tracing::warn!(%error, "cannot accept");
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -265,6 +349,7 @@ async fn hand_over(socket: TcpStream, doors: &[Door], given: &mut [u64], limit: 
         _ => socket.into_std().map(Guest::Moved),
     };
     if let Ok(socket) = socket {
-        let _worker_gone = door.send(Arrival { socket, welcome: open < limit }).await;
+        let arrival = if open < limit { Arrival::Client(socket) } else { Arrival::Unwelcome(socket) };
+        let _worker_gone = door.send(arrival).await;
     }
 }

@@ -9,8 +9,10 @@
 
 mod dictionary;
 mod floor;
+mod leaving;
 mod marker;
 mod pool;
+mod unblock;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -27,13 +29,15 @@ use crate::topology::node::NodeId;
 
 use super::client::Target;
 use super::lane::Lane;
-use super::orders::{News, Orders};
+use super::orders::{DrainTally, News, Orders};
+
 use super::register::Register;
 use super::tls::ServerSide;
 use super::{clock, downstream};
 
 pub(super) use floor::Guest;
 pub use floor::{Workers, start};
+pub(super) use leaving::{Left, Unnoticed};
 pub(super) use pool::Pool;
 
 /// Bytes that a worker keeps for all of its clients before it becomes sparing.
@@ -69,7 +73,15 @@ pub(super) struct Worker {
     /// When sending became impossible for everyone; `None` while there is a primary and no ordered hold.
     holding_since: Cell<Option<Duration>>,
     quiesced: Cell<Option<u64>>,
-    tally: Cell<(u64, u64)>,
+    tally: RefCell<DrainTally>,
+    /// The drain whose end was told.
+    told: Cell<Option<u64>>,
+    /// See [`Unnoticed`].
+    pub unnoticed: Arc<Unnoticed>,
+    /// Ends blocking commands under a drain.
+    pub unblocker: unblock::Unblocker,
+    /// What clients are told besides.
+    pub hints: Hints,
     lanes: RefCell<Vec<Rc<Lane>>>,
     markers: marker::Markers,
     /// Commands that the table does not have.
@@ -85,6 +97,17 @@ pub(super) struct Limits {
     pub hold: crate::config::HoldLimits,
     /// For the TLS handshake.
     pub handshake: Duration,
+}
+
+/// What clients are told of changes and drains on channels that they subscribed to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hints {
+    /// `__Booksleeve_MasterChanged`.
+    pub stackexchange: bool,
+    /// `AzureRedisEvents`.
+    pub azure: bool,
+    /// The node that the process runs beside.
+    pub beside: Option<NodeId>,
 }
 
 /// A conversation's place in its worker.
@@ -136,8 +159,8 @@ impl Worker {
     pub(super) fn sit(&self, now: Duration) -> Rc<Seat> {
         let mut seats = self.seats.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or(seats.len());
-        let seat =
-            Rc::new(Seat { index, waker: RefCell::new(None), last_heard: Cell::new(now), leave_at: Cell::new(None) });
+        let leave_at = Cell::new(self.turn_of_newcomer(now));
+        let seat = Rc::new(Seat { index, waker: RefCell::new(None), last_heard: Cell::new(now), leave_at });
         match seats.get_mut(index) {
             Some(place) => *place = Some(Rc::clone(&seat)),
             None => seats.push(Some(Rc::clone(&seat))),
@@ -261,26 +284,6 @@ impl Worker {
         }
     }
 
-    // ---- leaving ----
-
-    /// A conversation was closed by a drain: at a quiet moment, or `cut` at the deadline.
-    pub(super) fn drained(&self, cut: bool) {
-        let (closed, cuts) = self.tally.get();
-        self.tally.set(if cut { (closed, cuts + 1) } else { (closed + 1, cuts) });
-    }
-
-    /// Spreads the conversations over the drain's time, the longest idle ones first.
-    fn assign_departures(&self) {
-        let Some(drain) = self.orders().drain else { return };
-        let seats = self.seats.borrow();
-        let mut staying: Vec<&Rc<Seat>> = seats.iter().flatten().filter(|seat| seat.leave_at.get().is_none()).collect();
-        staying.sort_by_key(|seat| seat.last_heard.get());
-        let count = u32::try_from(staying.len()).unwrap_or(u32::MAX).max(1);
-        for (place, seat) in (0_u32..).zip(staying) {
-            seat.leave_at.set(Some(drain.began + drain.spread * place / count));
-        }
-    }
-
     // ---- orders ----
 
     fn take_orders(&self, orders: Orders, now: Duration) {
@@ -329,7 +332,7 @@ impl Seat {
     }
 }
 
-/// Runs until the sockets' sender is gone and the last conversation has ended.
+/// Runs until the orders' sender is gone: the process ends.
 async fn run(
     worker: Rc<Worker>,
     tls: Arc<ServerSide>,
@@ -337,6 +340,7 @@ async fn run(
     mut sockets: mpsc::Receiver<floor::Arrival>,
     markers: marker::Queue,
     questions: dictionary::Questions,
+    unblocks: mpsc::Receiver<unblock::Request>,
 ) {
     let mut conversations = JoinSet::new();
     let mut pools = JoinSet::new();
@@ -345,8 +349,12 @@ async fn run(
     }
     pools.spawn_local(marker::publish(worker.pool.targets(), markers));
     pools.spawn_local(dictionary::explain(Rc::clone(&worker), questions));
-    let mut open = true;
+    pools.spawn_local(unblock::unblock(worker.pool.targets(), unblocks));
+    let (mut open, mut shut) = (true, None);
     while open || !conversations.is_empty() {
+        if let (Some(shut), true) = (shut, conversations.is_empty()) {
+            worker.tell_drained(shut).await;
+        }
         let lapse = clock::instant(worker.next_lapse());
         tokio::select! {
             changed = orders.changed() => match changed {
@@ -355,11 +363,12 @@ async fn run(
                 Err(_) => return,
             },
             socket = sockets.recv(), if open => match socket {
-                Some(arrival) if !arrival.welcome => {
+                Some(floor::Arrival::Unwelcome(_socket)) => {
                     worker.stats.add(Counter::ConnectionsAccepted, 1);
                     worker.stats.add(Counter::ClosedLimit, 1);
                 }
-                Some(floor::Arrival { socket, .. }) => {
+                Some(floor::Arrival::Nobody { drain }) => shut = Some(drain),
+                Some(floor::Arrival::Client(socket)) => {
                     conversations.spawn_local(downstream::converse(Rc::clone(&worker), Arc::clone(&tls), socket));
                 }
                 None => open = false,
@@ -372,6 +381,4 @@ async fn run(
             }
         }
     }
-    let (closed, cut) = worker.tally.get();
-    let _owner_gone = worker.news.send(News::Drained { worker: worker.index, closed, cut }).await;
 }

@@ -49,7 +49,7 @@ fn every_label_and_value_is_in_the_catalogue() {
     let (series, _) = scrape(|events, _| {
         events.changed("unplanned", Duration::from_millis(700), Some(12));
         events.probe(NodeId(1), Probe::Silent);
-        events.drained(2, 1);
+        events.drained(2, 0, 1);
     });
     for one in series.keys().filter(|s| s.starts_with("changeover_")) {
         let family = ALL.iter().find(|f| f.name == family(one)).unwrap();

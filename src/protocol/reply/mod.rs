@@ -35,6 +35,11 @@ pub enum ReplyEnd {
     Push,
 }
 
+/// A whole reply that is null, of whatever kind.
+pub fn is_null(reply: &[u8]) -> bool {
+    matches!(reply, b"_\r\n" | b"$-1\r\n" | b"*-1\r\n")
+}
+
 /// Why what the upstream sent is no reply. The upstream is at fault, and nothing after this can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {

@@ -1,6 +1,7 @@
 //! A session told byte by byte what happens to it; stories a client would tell.
 
 mod identity;
+mod maintenance;
 mod quick;
 mod receipts;
 mod subscribers;
@@ -29,6 +30,7 @@ impl Story {
             resend_bytes: 4096,
             reserved_channel: b"__changeover__".to_vec(),
             lanes: false,
+            notifications: true,
             receipts: None,
         };
         let framer = ReplyFramer::new(ReplyLimits::default());

@@ -38,10 +38,12 @@ impl Certs {
         certs
     }
 
-    /// Signs a (new) certificate for `localhost` and 127.0.0.1 into these files.
+    /// Signs a (new) certificate for `localhost`, 127.0.0.1 and 127.0.0.2 into these files.
     pub(crate) fn issue(&self, name: &str, cert_file: &Path, key_file: &Path) {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        // Both proxies of a pair can then have the same port, as they have in life.
+        let names = ["localhost", "127.0.0.1", "127.0.0.2"].map(String::from);
+        let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(cert_file, cert.pem()).unwrap();

@@ -114,6 +114,24 @@ impl Client {
         Ok(())
     }
 
+    /// A command of words, and its reply, or why there is none.
+    pub(crate) fn try_cmd(&mut self, words: &str) -> std::io::Result<Value> {
+        self.try_send(&encode(&words.split(' ').map(str::as_bytes).collect::<Vec<_>>()))?;
+        self.try_read()
+    }
+
+    /// The server closes the connection within this time, and says nothing.
+    pub(crate) fn is_closed(&mut self, millis: u64) -> bool {
+        self.stream.sock.set_read_timeout(Some(Duration::from_millis(millis))).unwrap();
+        let closed = match self.try_read() {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
+            Err(_) => true,
+            Ok(value) => panic!("nobody asked for {value:?}"),
+        };
+        self.stream.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+        closed
+    }
+
     /// Nothing arrives within this time.
     pub(crate) fn expect_silence(&mut self, millis: u64) {
         self.wait_at_most(Duration::from_millis(millis));

@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) state: Option<PathBuf>,
     /// Only node `a`.
     pub(crate) single: bool,
+    /// Where clients connect, instead of a free port of 127.0.0.1.
+    pub(crate) listen: Option<SocketAddr>,
     /// Where the admin API is served, if not on a Unix socket in a folder of its own.
     pub(crate) admin: Option<String>,
 }
@@ -65,7 +67,7 @@ impl Proxy {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let home = pair.dir.path().join(format!("proxy-{node}-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir_all(&home).unwrap();
-        let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let at = options.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let admin = match &options.admin {
             Some(admin) => admin.clone(),
