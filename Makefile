@@ -5,13 +5,15 @@ CARGO ?= cargo
 VENV := target/venv
 PYTHON := $(VENV)/bin/python3
 
-.PHONY: help deps build demo test bench check fmt clean
+.PHONY: help deps build demo test bench peers goals check fmt clean
 
 help:
 	@echo 'make demo    two real Redis servers, two proxies, 200 TLS clients, 43 changes of primary: what did clients notice?'
 	@echo 'make test    unit, transcripts, simulation, integration with real servers and client libraries'
 	@echo 'make check   formatting and lints'
-	@echo 'make bench   micro benchmarks of the framer'
+	@echo 'make bench   micro benchmarks of the framer and the session'
+	@echo 'make peers   measures against HAProxy, nginx, hitch, stunnel, twemproxy, Envoy: whichever are installed (an hour)'
+	@echo 'make goals   measures only what the goals of docs/performance.md compare (a quarter of an hour)'
 	@echo 'make build   target/release/changeover'
 	@echo 'make deps    installs what is missing (Debian, as root), or says what is'
 	@echo 'DEMO="--switchovers 5 --failovers 5 --kills 1" make demo   passes options; see changeover demo --help'
@@ -31,6 +33,13 @@ test: deps $(VENV)/ready
 
 bench: deps
 	$(CARGO) bench --locked
+
+# Needs a C compiler and OpenSSL's headers; measures whichever of the peers are installed (docs/performance.md).
+peers: build
+	benches/peers/run.sh
+
+goals: build
+	benches/peers/run.sh goals
 
 check:
 	$(CARGO) fmt --check

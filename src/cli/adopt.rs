@@ -28,7 +28,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 }
 
 async fn adopt(args: &Args) -> Ended {
-    let view = args.reach.client().adopt(&args.node).await?;
+    let view = args.reach.client()?.adopt(&args.node).await?;
     say(&if args.json { operator::json(&view) } else { adopted(&view) });
     Ok(Verdict::from(view.primary.as_ref() == Some(&args.node)))
 }

@@ -33,7 +33,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 }
 
 async fn drain(args: &Args) -> Ended {
-    let client = args.reach.client();
+    let client = args.reach.client()?;
     let began = client.drain().await?;
     let last = if args.no_wait { began } else { follow(&client, began, args.json).await? };
     say(&match (args.json, args.no_wait) {

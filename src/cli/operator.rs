@@ -3,10 +3,12 @@
 //! Exit codes: 0 it is so, 1 it is not (refused, aborted, not ready), 2 the command line is wrong, 3 the process could
 //! not be asked or its answer was cut.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::show::tell;
-use crate::config::{Admin, admin, default_admin};
+use crate::config::{AdminAddress, AdminLogin, admin_address, default_admin};
+use crate::io::admin_access::Access;
 use crate::io::admin_client::{AdminClient, AskError};
 
 /// For the help of every operator command.
@@ -16,15 +18,35 @@ pub(crate) const EXIT_CODES: &str =
 /// Where the process is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Reach {
-    /// Where the process serves its admin API: unix:PATH or a loopback address (default: as `changeover run`)
-    #[arg(long, value_name = "unix:PATH|HOST:PORT", value_parser = admin)]
-    admin: Option<Admin>,
+    /// Where the process serves its admin API: unix:PATH, a loopback address or https://HOST:PORT (default: as
+    /// `changeover run`)
+    #[arg(long, value_name = "ADDRESS", value_parser = admin_address)]
+    admin: Option<AdminAddress>,
+    /// For https: who signed its certificate
+    #[arg(long, value_name = "FILE")]
+    admin_ca: Option<PathBuf>,
+    /// For https: the certificate to show, where it asks for one
+    #[arg(long, value_name = "FILE", requires = "admin_key")]
+    admin_cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "admin_cert")]
+    admin_key: Option<PathBuf>,
+    /// For https: file with the token, where it asks for one
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
 }
 
 impl Reach {
     /// The client for it.
-    pub(crate) fn client(&self) -> AdminClient {
-        AdminClient::new(self.admin.clone().unwrap_or_else(default_admin))
+    ///
+    /// # Errors
+    /// A file that was named cannot be used.
+    pub(crate) fn client(&self) -> Result<AdminClient, AskError> {
+        let at = self.admin.clone().unwrap_or_else(|| default_admin().into());
+        let client = self.admin_cert.clone().zip(self.admin_key.clone());
+        let login = AdminLogin { ca: self.admin_ca.clone(), client, token_file: self.admin_token_file.clone() };
+        let access = Access::load(&login).map_err(|error| AskError::Failed { at: at.to_string(), error })?;
+        Ok(access.client(&at))
     }
 }
 

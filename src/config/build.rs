@@ -10,8 +10,8 @@ use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
-    ClientLimits, Config, DrainTimes, Failover, FailoverMode, HoldLimits, Node, ProbeTimes, Secret, Sentinels,
-    ServerTls, UpstreamTls, value,
+    Admin, AdminGuard, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node,
+    ProbeTimes, Secret, Sentinels, ServerTls, UpstreamTls, admin_token, value,
 };
 
 /// Longest password that is taken from a file.
@@ -84,7 +84,7 @@ impl Reader<'_> {
         let (redis_user, redis_password) = self.login();
         let upstream_tls = self.upstream_tls();
         let channel = self.one(&keys::CHANNEL, value::name);
-        let admin = self.one(&keys::ADMIN, value::admin);
+        let (admin, admin_guard) = self.admin();
         let metrics = self.one(&keys::METRICS, value::socket);
         let workers = self.size(&keys::WORKERS);
         let lanes = self.one(&keys::LANES, |text| value::second_word(keys::LANES.kind, text)).map(|off| !off);
@@ -99,6 +99,7 @@ impl Reader<'_> {
         let probe = self.probe();
         let failover = self.failover(&nodes, self_node);
         let sentinels = self.sentinels(failover.mode);
+        let durability = self.durability();
         let limits = ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
             handshake: self.time(&keys::HANDSHAKE_TIMEOUT),
@@ -115,6 +116,7 @@ impl Reader<'_> {
             redis_user,
             redis_password,
             admin: admin?,
+            admin_guard,
             metrics,
             workers,
             lanes: lanes?,
@@ -124,6 +126,7 @@ impl Reader<'_> {
             probe,
             failover,
             sentinels,
+            durability,
             limits,
             channel: channel?,
         };
@@ -213,10 +216,50 @@ impl Reader<'_> {
         Some(UpstreamTls { ca: ca?, client: cert.zip(key), server_name })
     }
 
+    fn admin(&mut self) -> (Option<Admin>, Option<AdminGuard>) {
+        let admin = self.one(&keys::ADMIN, value::admin);
+        let client_ca = self.one(&keys::ADMIN_CLIENT_CA, value::path);
+        let token = self.one(&keys::ADMIN_TOKEN_FILE, value::path);
+        let token = token.and_then(|file| match admin_token(&file) {
+            Ok(token) => Some(token),
+            Err(message) => {
+                self.problems.add(self.place(&keys::ADMIN_TOKEN_FILE), message);
+                None
+            }
+        });
+        let given = [&keys::ADMIN_CLIENT_CA, &keys::ADMIN_TOKEN_FILE].map(|key| !self.sources.of(key).is_empty());
+        match &admin {
+            Some(Admin::Tcp(address)) if !address.ip().is_loopback() && given == [false, false] => {
+                let message = format!(
+                    "{address} can be reached from other machines, and whoever does could switch the pair: it needs \
+                     admin-client-ca (operators show a certificate) or admin-token-file (they know a secret)"
+                );
+                self.problems.add(self.place(&keys::ADMIN), message);
+            }
+            Some(Admin::Unix(_)) if given != [false, false] => {
+                let key = if given == [true, false] { &keys::ADMIN_CLIENT_CA } else { &keys::ADMIN_TOKEN_FILE };
+                self.problems
+                    .add(self.place(key), "is for an admin API over TCP; a Unix socket has its owner and mode");
+            }
+            _ => {}
+        }
+        let guard = (client_ca.is_some() || token.is_some()).then_some(AdminGuard { client_ca, token });
+        (admin, guard)
+    }
+
     fn drain(&mut self) -> DrainTimes {
         let drain = DrainTimes { spread: self.time(&keys::DRAIN_SPREAD), deadline: self.time(&keys::DRAIN_DEADLINE) };
         self.at_most(&keys::DRAIN_SPREAD, drain.spread, &keys::DRAIN_DEADLINE, drain.deadline);
         drain
+    }
+
+    fn durability(&mut self) -> Durability {
+        let second = |key: &'static Key| move |text: &str| value::second_word(key.kind, text);
+        Durability {
+            replicated: self.one(&keys::ACKNOWLEDGE, second(&keys::ACKNOWLEDGE)) == Some(true),
+            patience: self.time(&keys::ACKNOWLEDGE_TIME),
+            strict: self.one(&keys::WITHOUT_REPLICA, second(&keys::WITHOUT_REPLICA)) == Some(true),
+        }
     }
 
     fn probe(&mut self) -> ProbeTimes {
@@ -334,7 +377,8 @@ impl Reader<'_> {
     }
 }
 
-fn password(file: &Path) -> Result<Secret, String> {
+/// The secret in a file; one newline at its end is dropped.
+pub(super) fn password(file: &Path) -> Result<Secret, String> {
     let bytes = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     // From here on every copy is cleared when it is dropped.
     let whole = Secret::new(bytes);

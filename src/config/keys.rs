@@ -35,7 +35,7 @@ pub enum Kind {
     Node,
     /// `HOST:PORT`; may be given more than once.
     Address,
-    /// `unix:PATH` or a loopback `IP:PORT`.
+    /// `unix:PATH` or `IP:PORT`.
     Admin,
     /// One of two words.
     Either(&'static str, &'static str),
@@ -174,7 +174,13 @@ keys! {
         ADMIN = "admin", Admin,
             Found("unix:/run/changeover.sock as root, else unix:$XDG_RUNTIME_DIR/changeover.sock, else in /tmp",
                 defaults::admin_text),
-            "Where `status`, `switchover`, `drain` and `adopt` reach the process; TCP on loopback only.";
+            "Where `status`, `switchover`, `drain` and the like reach the process; TCP beyond this machine only with \
+             `admin-client-ca` or `admin-token-file`.";
+        ADMIN_CLIENT_CA = "admin-client-ca", File, Nothing("operators need no certificate"),
+            "Serve the admin API over TLS (with `cert`), to operators with a certificate that this CA signed.";
+        ADMIN_TOKEN_FILE = "admin-token-file", File, Nothing("operators need no token"),
+            "Serve it over TLS (with `cert`), to operators who know the secret in this file; one newline at its end is \
+             dropped.";
         METRICS = "metrics", Socket, Nothing("not served"), "Where /metrics, /livez and /readyz are served.";
         WORKERS = "workers", Count(1, 256), Found("one for each core, at most 8", defaults::workers_text), "Worker threads.";
         LANES = "lanes", Either("on", "off"), Value("on"),
@@ -219,6 +225,17 @@ keys! {
         SENTINEL_NAME = "sentinel-name", Text, Nothing("needed with `sentinel`"), "What the Sentinels call the pair.";
         SENTINEL_PASSWORD_FILE = "sentinel-password-file", File, Nothing("no login"),
             "File with the password of the Sentinels; TLS is spoken with them as with the nodes.";
+    }
+    "Durability" {
+        ACKNOWLEDGE = "acknowledge", Either("executed", "replicated"), Value("executed"),
+            "When a write is answered: once the primary has executed it, or once a replica has it as well (`WAIT 1`, shared \
+             by all writes of a batch).";
+        ACKNOWLEDGE_TIME = "acknowledge-time", Time(10, MINUTE), Value("1s"),
+            "With `acknowledge` = `replicated`: how long a replica may take; a replica that is away for longer counts as \
+             missing.";
+        WITHOUT_REPLICA = "without-replica", Either("answer", "refuse"), Value("answer"),
+            "With `acknowledge` = `replicated` and no replica: writes are answered all the same (and counted), or refused \
+             with -NOREPLICAS before they are executed.";
     }
     "Limits on clients" {
         MAX_CONNECTIONS = "max-connections", Count(1, 1_000_000), Value("10000"), "Client connections at a time.";

@@ -3,6 +3,7 @@
 //! `keys.rs` is the one table of settings; `source.rs` collects texts by key, `value.rs` reads one text, `build.rs` puts
 //! them together. It opens no socket and looks into no certificate. Invariant: a `Config` that exists is consistent.
 
+mod admin;
 mod build;
 mod defaults;
 mod effective;
@@ -16,12 +17,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use admin::{AdminAddress, AdminGuard, AdminLogin, admin_address, admin_token};
 pub use build::{Loaded, Log, Setting, load};
 pub use defaults::default_admin;
 pub use effective::to_toml;
 pub use problem::{Place, Problem, Problems};
 pub use source::{Flags, Given};
-pub use value::admin;
 
 /// Everything `changeover run` needs to know, validated.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Config {
     pub redis_password: Option<Secret>,
     /// Where operators reach the process.
     pub admin: Admin,
+    /// What they must show there; always something where other machines can reach it.
+    pub admin_guard: Option<AdminGuard>,
     /// Where `/metrics`, `/livez` and `/readyz` are served.
     pub metrics: Option<SocketAddr>,
     /// Worker threads (at least 1).
@@ -60,6 +63,8 @@ pub struct Config {
     pub failover: Failover,
     /// Whom to listen to, with [`FailoverMode::Sentinel`].
     pub sentinels: Sentinels,
+    /// What a write's reply promises.
+    pub durability: Durability,
     /// Limits on what a client may make us do.
     pub limits: ClientLimits,
     /// The pair's reserved pub/sub channel.
@@ -104,7 +109,7 @@ pub struct Node {
 pub enum Admin {
     /// A Unix socket (mode 0600).
     Unix(PathBuf),
-    /// A loopback TCP address.
+    /// A TCP address.
     Tcp(SocketAddr),
 }
 
@@ -178,6 +183,17 @@ pub struct Sentinels {
     pub name: String,
     /// Their password.
     pub password: Option<Secret>,
+}
+
+/// What a write's reply promises.
+#[derive(Clone, Copy, Debug)]
+pub struct Durability {
+    /// A replica has the write, too.
+    pub replicated: bool,
+    /// How long a replica may take to confirm (default 1 s).
+    pub patience: Duration,
+    /// Without a replica, writes are refused.
+    pub strict: bool,
 }
 
 /// Limits on what a client may make us do.

@@ -46,11 +46,8 @@ pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("expected IP:PORT, such as 127.0.0.1:6380 or [::]:6380, not {text:?}"))
 }
 
-/// `unix:PATH`, or a loopback `IP:PORT`.
-///
-/// # Errors
-/// Says what is expected.
-pub fn admin(text: &str) -> Result<Admin, String> {
+/// `unix:PATH` or `IP:PORT`.
+pub(super) fn admin(text: &str) -> Result<Admin, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         return if path.is_empty() {
             Err("unix: needs a path".to_owned())
@@ -58,12 +55,8 @@ pub fn admin(text: &str) -> Result<Admin, String> {
             Ok(Admin::Unix(PathBuf::from(path)))
         };
     }
-    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    match socket(address) {
-        Ok(address) if address.ip().is_loopback() => Ok(Admin::Tcp(address)),
-        Ok(address) => Err(format!("{address} is not a loopback address: whoever reaches it could switch the pair")),
-        Err(_) => Err(format!("expected unix:PATH or a loopback address such as 127.0.0.1:9380, not {text:?}")),
-    }
+    let wrong = |_| format!("expected unix:PATH or IP:PORT, such as 127.0.0.1:9380, not {text:?}");
+    socket(text).map(Admin::Tcp).map_err(wrong)
 }
 
 /// A short name without blanks or control characters.

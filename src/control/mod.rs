@@ -24,9 +24,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, ServerTls};
 use crate::io::client::Target;
-use crate::io::http::{self, Listener};
+use crate::io::http::{self, Guard, Listener};
 use crate::io::tls::{ServerSide, UpstreamSide};
 use crate::io::{notify, worker};
 use crate::metrics::exposition::{self, Scrape};
@@ -69,7 +69,8 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     let targets = Target::all(&config, upstream.as_ref())?;
     let signals = Signals::listen()?;
     let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
-    let servers = bind(&config, &stats).await?;
+    let admin_tls = admin_tls(&config)?;
+    let servers = bind(&config, admin_tls.clone(), &stats).await?;
 
     let plane = Plane::prepare(&config, &targets, stats.clone());
     let (news, news_rx) = mpsc::channel(inbox::QUEUE);
@@ -77,10 +78,12 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     tracing::info!(listen = %workers.local_addr, workers = config.workers, "serving");
 
     let reload = move || {
-        tls.reload().and_then(|()| upstream.as_ref().map_or(Ok(()), |side| side.reload())).map_err(|e| e.to_string())
+        let upstream = || upstream.as_ref().map_or(Ok(()), |side| side.reload());
+        let admin = || admin_tls.as_ref().map_or(Ok(()), |side| side.reload());
+        tls.reload().and_then(|()| upstream()).and_then(|()| admin()).map_err(|e| e.to_string())
     };
     let stop = CancellationToken::new();
-    let serving = serve(servers, &plane, &stop);
+    let serving = serve(&config, servers, &plane, &stop);
     notify::ready(&format!("listening on {}", workers.local_addr));
     plane.run(news_rx, Some(signals), reload).await;
 
@@ -94,8 +97,20 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     Ok(())
 }
 
-async fn bind(config: &Config, stats: &[Arc<WorkerStats>]) -> Result<Servers, Reason> {
-    let admin = Listener::admin(&config.admin).await?;
+/// TLS of the admin API, where it has a login: our certificate, and the CA of operators' certificates.
+fn admin_tls(config: &Config) -> Result<Option<Arc<ServerSide>>, Reason> {
+    let side = config.admin_guard.as_ref().map(|guard| {
+        ServerSide::load(ServerTls { client_ca: guard.client_ca.clone(), ..config.tls.clone() }).map(Arc::new)
+    });
+    Ok(side.transpose()?)
+}
+
+async fn bind(
+    config: &Config,
+    admin_tls: Option<Arc<ServerSide>>,
+    stats: &[Arc<WorkerStats>],
+) -> Result<Servers, Reason> {
+    let admin = Listener::admin(&config.admin, admin_tls).await?;
     let metrics = match config.metrics {
         Some(addr) => Some((Listener::metrics(addr).await?, exposition::install(stats.to_vec())?)),
         None => None,
@@ -103,8 +118,14 @@ async fn bind(config: &Config, stats: &[Arc<WorkerStats>]) -> Result<Servers, Re
     Ok(Servers { admin, metrics })
 }
 
-fn serve(servers: Servers, plane: &Plane, stop: &CancellationToken) -> Vec<tokio::task::JoinHandle<()>> {
-    let admin = http::admin_routes(plane.admin());
+fn serve(
+    config: &Config,
+    servers: Servers,
+    plane: &Plane,
+    stop: &CancellationToken,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let guard = config.admin_guard.clone().map_or(Guard::Local, |guard| Guard::Login(guard.token));
+    let admin = http::admin_routes(plane.admin(), guard);
     let mut serving = vec![spawn(http::serve(servers.admin, admin, stop.clone()))];
     if let Some((listener, scrape)) = servers.metrics {
         let routes = http::metrics_routes(scrape.clone(), plane.admin().status);

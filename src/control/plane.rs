@@ -51,7 +51,15 @@ impl Plane {
         let node = config.self_node.and_then(|at| config.nodes.get(at)).map(|node| node.name.clone());
         let file = state_file(config, node.as_deref());
         let memory = recall(&file);
-        let orders = Orders { epoch: Epoch(0), primary: None, mark: None, given_up: Epoch(0), hold: None, drain: None };
+        let orders = Orders {
+            epoch: Epoch(0),
+            primary: None,
+            mark: None,
+            given_up: Epoch(0),
+            replica: true,
+            hold: None,
+            drain: None,
+        };
         let (requests, requests_rx) = mpsc::channel(QUEUE);
         Self {
             me: Identity { instance: instance(node.as_deref()), node },

@@ -174,6 +174,18 @@ pub struct Stopped {
     pub why: String,
 }
 
+/// What a write's reply promises now, with `acknowledge` = `replicated`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Acknowledge {
+    /// A replica has it.
+    Replicated,
+    /// There is no replica: the primary has it, and nobody else.
+    Alone,
+    /// There is no replica: writes are refused.
+    Refused,
+}
+
 /// Body of `GET /v1/status`: all that the process knows about itself and the pair.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -191,6 +203,9 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// Who is primary.
     pub view: ViewStatus,
+    /// What a write's reply promises, where that is more than that the primary has executed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledge: Option<Acknowledge>,
     /// The hold in force, if any.
     pub hold: Option<HoldStatus>,
     /// Client connections.

@@ -1,4 +1,4 @@
-//! Asks a running process over its admin API: HTTP/1.1 over a Unix socket or loopback TCP.
+//! Asks a running process over its admin API: HTTP/1.1 over a Unix socket, loopback TCP, or TLS.
 //!
 //! One connection for each request, no retry, no pool. Every wait has a deadline except the one for a switchover's next
 //! line, which the process itself bounds. Answers are bounded in bytes.
@@ -9,17 +9,20 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Request, Response, header};
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
-use crate::config::Admin;
+use crate::config::AdminAddress;
 use crate::io::admin::{
     AdoptOrder, DrainStatus, Progress, Refused, Status, SwitchoverOrder, SwitchoverReport, ViewStatus,
 };
+use crate::io::admin_access::Access;
 
 /// For connecting, and for the head and the body of an answer.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -54,13 +57,20 @@ pub enum AskError {
 /// Where a process is asked.
 #[derive(Clone, Debug)]
 pub struct AdminClient {
-    at: Admin,
+    at: AdminAddress,
+    access: Access,
 }
 
 impl AdminClient {
     /// Asks there.
-    pub fn new(at: Admin) -> Self {
-        Self { at }
+    pub fn new(at: impl Into<AdminAddress>) -> Self {
+        Self { at: at.into(), access: Access::default() }
+    }
+
+    /// With this to show where it is reached with TLS.
+    #[must_use]
+    pub fn with(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
     /// What the process knows.
@@ -123,6 +133,15 @@ impl AdminClient {
     }
 
     async fn send(&self, head: hyper::http::request::Builder, body: Bytes) -> Result<Response<Incoming>, AskError> {
+        let head = match (&self.at, &self.access.token) {
+            (AdminAddress::Tls { .. }, Some(token)) => {
+                let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", token.expose()].concat())
+                    .map_err(|error| self.failed(error))?;
+                bearer.set_sensitive(true);
+                head.header(header::AUTHORIZATION, bearer)
+            }
+            _ => head,
+        };
         let request = head.header(header::HOST, "localhost").body(Full::new(body)).map_err(|e| self.failed(e))?;
         let exchange = async {
             let stream = self.connect().await.map_err(|error| self.unreachable(&error))?;
@@ -131,16 +150,33 @@ impl AdminClient {
             // Ends with the answer's body or with the process; an error reaches us through the body.
             let conversation = async move { drop(connection.await) };
             drop(spawn(conversation));
-            sender.send_request(request).await.map_err(|_| AskError::Cut(self.name()))
+            sender.send_request(request).await.map_err(|error| self.cut(&error))
         };
         tokio::time::timeout(DEADLINE, exchange).await.unwrap_or_else(|_| Err(self.failed("no answer in time")))
     }
 
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match &self.at {
-            Admin::Unix(path) => Box::new(UnixStream::connect(path).await?),
-            Admin::Tcp(addr) => Box::new(TcpStream::connect(addr).await?),
+            AdminAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            AdminAddress::Tcp(addr) => Box::new(TcpStream::connect(addr).await?),
+            AdminAddress::Tls { host, port } => {
+                let Some(side) = &self.access.tls else {
+                    return Err(io::Error::other("--admin-ca is needed: who signed its certificate"));
+                };
+                let name = side.server_name(host).map_err(io::Error::other)?;
+                let tcp = TcpStream::connect((host.as_str(), *port)).await?;
+                Box::new(TlsConnector::from(side.config()).connect(name, tcp).await?)
+            }
         })
+    }
+
+    /// A process that ends and one that does not like our certificate both end the connection; the latter says so.
+    fn cut(&self, error: &hyper::Error) -> AskError {
+        let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+        match causes.last().map(ToString::to_string).filter(|cause| cause.contains("alert")) {
+            Some(cause) => self.failed(format!("{cause}: does it ask for a certificate (--admin-cert, --admin-key)?")),
+            None => AskError::Cut(self.name()),
+        }
     }
 
     fn unreachable(&self, error: &io::Error) -> AskError {

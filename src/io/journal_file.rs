@@ -28,9 +28,14 @@ pub enum JournalFileError {
     /// Another process has it.
     #[error("{0}: another rollout is running from this journal")]
     Busy(PathBuf),
-    /// It cannot be read or written.
+    /// It cannot be read, or a new one cannot be made.
     #[error("{0}: {1}")]
     Failed(PathBuf, io::Error),
+    /// It cannot be written, and the rollout is under way.
+    #[error(
+        "{0}: {1}: what was begun goes on by itself and nothing more was begun: make room, then run the same command again"
+    )]
+    Unwritten(PathBuf, io::Error),
     /// What it says makes no sense.
     #[error("{0}: {1}")]
     Wrong(PathBuf, JournalError),
@@ -89,7 +94,7 @@ impl JournalFile {
     /// The disk is full, for example: what the record announces must not be done.
     pub fn append(&mut self, record: &Record) -> Result<(), JournalFileError> {
         let written = self.write(record);
-        written.map_err(|error| JournalFileError::Failed(self.path.clone(), error))
+        written.map_err(|error| JournalFileError::Unwritten(self.path.clone(), error))
     }
 
     fn write(&mut self, record: &Record) -> io::Result<()> {

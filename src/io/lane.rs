@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::metrics::worker::{Counter, Gauge};
@@ -53,6 +53,12 @@ pub(super) struct Lane {
     state: RefCell<State>,
     out: RefCell<BytesMut>,
     owed: RefCell<VecDeque<Owed>>,
+    /// How to ask for a receipt, where writes are answered only with one.
+    receipt: Option<Bytes>,
+    /// What has come of one.
+    partial: RefCell<Vec<u8>>,
+    /// Who has written since it was asked for.
+    wrote: RefCell<Vec<Ticket>>,
     passengers: Cell<usize>,
     waker: RefCell<Option<Waker>>,
     waiting: RefCell<Vec<Waker>>,
@@ -82,19 +88,36 @@ pub(super) enum State {
     Ended,
 }
 
-/// Replies that one conversation is owed in a row.
-struct Owed {
-    to: Passenger,
-    /// The conversation's ticket when it appended; it has left when its ticket is another.
-    ticket: u32,
+/// What the node owes.
+enum Owed {
+    /// Replies for one conversation, in a row.
+    Replies(Run),
+    /// The receipt for what these have written, and what it took to ask for it (`session::Receipts`).
+    Receipt { of: Vec<Ticket>, bytes: usize },
+}
+
+struct Run {
+    to: Ticket,
     commands: usize,
     bytes: usize,
 }
 
+/// A conversation, and its ticket when it appended; it has left when its ticket is another.
+struct Ticket(Passenger, u32);
+
+impl Ticket {
+    fn is(&self, passenger: &Passenger, ticket: u32) -> bool {
+        self.1 == ticket && Rc::ptr_eq(&self.0, passenger)
+    }
+}
+
 impl Lane {
     /// A lane that is about to be opened.
-    pub(super) fn new(key: LaneKey, node: NodeId, epoch: Epoch) -> Rc<Self> {
+    pub(super) fn new(key: LaneKey, node: NodeId, epoch: Epoch, receipt: Option<Bytes>) -> Rc<Self> {
         Rc::new(Self {
+            receipt,
+            partial: RefCell::default(),
+            wrote: RefCell::default(),
             key,
             node,
             epoch: Cell::new(epoch),
@@ -156,17 +179,20 @@ impl Lane {
         bytes.len()
     }
 
-    /// The `bytes` just appended were so many commands of that conversation.
-    pub(super) fn owe(&self, bytes: usize, commands: usize, to: &Passenger, ticket: u32) {
+    /// The `bytes` just appended were so many commands of that conversation; some of them `wrote`.
+    pub(super) fn owe(&self, bytes: usize, commands: usize, wrote: bool, to: &Passenger, ticket: u32) {
         let mut owed = self.owed.borrow_mut();
         match owed.back_mut() {
-            Some(last) if last.ticket == ticket && Rc::ptr_eq(&last.to, to) => {
+            Some(Owed::Replies(last)) if last.to.is(to, ticket) => {
                 last.commands += commands;
                 last.bytes += bytes;
             }
-            _ => owed.push_back(Owed { to: Rc::clone(to), ticket, commands, bytes }),
+            _ => owed.push_back(Owed::Replies(Run { to: Ticket(Rc::clone(to), ticket), commands, bytes })),
         }
         drop(owed);
+        if wrote {
+            self.wrote.borrow_mut().push(Ticket(Rc::clone(to), ticket));
+        }
         if self.out.borrow().len() >= BATCH
             && let Some(waker) = self.waker.borrow().as_ref()
         {
@@ -175,8 +201,18 @@ impl Lane {
         self.wake();
     }
 
+    /// Asks for one receipt for all the writes that were gathered.
+    fn ask_receipt(&self) {
+        if let Some(question) = self.receipt.as_ref().filter(|_| !self.wrote.borrow().is_empty()) {
+            self.out.borrow_mut().extend_from_slice(question);
+            let of = self.wrote.take();
+            self.owed.borrow_mut().push_back(Owed::Receipt { of, bytes: question.len() });
+        }
+    }
+
     /// Sends what was gathered, as far as the connection takes it. `cx` is that of the lane's task.
     fn send(&self, cx: &mut Context<'_>) {
+        self.ask_receipt();
         let mut link = self.link.borrow_mut();
         let Some(link) = link.as_mut() else { return };
         let mut out = self.out.borrow_mut();
@@ -230,23 +266,46 @@ impl Lane {
         let mut unsent = self.out.borrow_mut().split().len();
         let owed = self.owed.take();
         for owed in owed.into_iter().rev() {
+            let owed = match owed {
+                Owed::Replies(run) => run,
+                Owed::Receipt { bytes, .. } => {
+                    unsent = unsent.saturating_sub(bytes);
+                    continue;
+                }
+            };
             // The newest run may have left in part: then none of its commands is taken back, since some may have run.
             let back = if unsent >= owed.bytes { owed.commands } else { 0 };
             unsent = unsent.saturating_sub(owed.bytes);
-            owed.to.borrow_mut().lane_ended(owed.ticket, back);
+            owed.to.0.borrow_mut().lane_ended(owed.to.1, back);
         }
     }
 
     /// Hands a piece of a reply to whom it belongs; false when nobody is owed one.
     fn hand_out(&self, piece: &[u8], last: bool) -> bool {
         let mut owed = self.owed.borrow_mut();
-        let Some(front) = owed.front_mut() else { return false };
-        front.to.borrow_mut().hear_piece(front.ticket, piece, last);
-        if last {
-            front.commands -= 1;
-            if front.commands == 0 {
-                front.to.borrow().rouse();
-                owed.pop_front();
+        match owed.front_mut() {
+            None => return false,
+            Some(Owed::Receipt { of, .. }) => {
+                // It is a few bytes: a piece of one is waited for, and comes with the next read.
+                let mut whole = self.partial.borrow_mut();
+                whole.extend_from_slice(piece);
+                if last {
+                    for Ticket(to, ticket) in of.iter() {
+                        to.borrow_mut().hear_receipt(*ticket, &whole);
+                    }
+                    whole.clear();
+                    owed.pop_front();
+                }
+            }
+            Some(Owed::Replies(front)) => {
+                front.to.0.borrow_mut().hear_piece(front.to.1, piece, last);
+                if last {
+                    front.commands -= 1;
+                    if front.commands == 0 {
+                        front.to.0.borrow().rouse();
+                        owed.pop_front();
+                    }
+                }
             }
         }
         true
@@ -254,8 +313,8 @@ impl Lane {
 
     /// What was read has been handed out: the last to get something, and perhaps not all it is owed, takes its turn.
     fn handed_out(&self) {
-        if let Some(front) = self.owed.borrow().front() {
-            front.to.borrow().rouse();
+        if let Some(Owed::Replies(front)) = self.owed.borrow().front() {
+            front.to.0.borrow().rouse();
         }
     }
 }
@@ -348,6 +407,9 @@ impl Ride {
         remember(&lane.waker, cx.waker());
         // First of all: nothing is read from a node that was given up.
         if lane.epoch() <= worker.orders().given_up {
+            if let Some(link) = lane.link.borrow().as_ref() {
+                link.upstream.forsake();
+            }
             return Poll::Ready(true);
         }
         lane.send(cx);

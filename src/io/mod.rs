@@ -3,6 +3,7 @@
 //! What stands here is the only code that touches sockets, files, the clock and other processes.
 
 pub mod admin;
+pub mod admin_access;
 pub mod admin_client;
 pub mod client;
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod nudge;
 pub mod orders;
 pub mod probe;
 pub mod pubsub;
+mod register;
 pub mod sentinel;
 pub mod state_file;
 pub mod tls;

@@ -19,6 +19,8 @@ pub struct Orders {
     pub mark: Option<Mark>,
     /// Upstreams of this epoch or an older one are cut at once; see `View::given_up`.
     pub given_up: Epoch,
+    /// A replica can confirm what is written.
+    pub replica: bool,
     /// An ordered hold (planned change): start nothing new, finish what is in flight, then say [`News::Quiesced`].
     pub hold: Option<Hold>,
     /// Leave: close sessions at quiet moments.

@@ -121,6 +121,7 @@ families! {
             ("limit", "The connection limit was reached."),
             ("drain", "Closed between two commands, by a drain."),
             ("drain_cut", "Closed with something unanswered, at the drain's deadline or by a second SIGTERM."),
+            ("killed", "A CLIENT KILL named it by its id, or it killed its own connection."),
             ("state_lost", "What tied it to its Redis connection could not be moved to another."),
         ]
     };
@@ -190,6 +191,8 @@ families! {
     };
     Worker Counter UNKNOWN_OUTCOMES = "changeover_unknown_outcomes_total",
         "Commands answered `-OUTCOMEUNKNOWN`: sent, may have written, and the reply was lost with the node.";
+    Worker Counter WRITES_ALONE = "changeover_writes_alone_total",
+        "Writes answered although no replica had confirmed them (`acknowledge` = `replicated`, `without-replica` = `answer`).";
     Worker Counter WATCH_FAILED = "changeover_watches_failed_total", "WATCHes ended by a change; EXEC answers null.";
     Worker Counter MESSAGE_GAPS = "changeover_message_gaps_total", "Subscriptions that may have missed messages.";
 

@@ -96,6 +96,16 @@ pub enum Connection {
     Asking,
     /// CLIENT ID
     Id,
+    /// CLIENT INFO
+    Info,
+    /// CLIENT LIST
+    List,
+    /// CLIENT KILL
+    Kill,
+    /// CLIENT UNBLOCK
+    Unblock,
+    /// CLIENT GETREDIR, CLIENT TRACKINGINFO
+    Redirection,
     /// CLIENT MAINT_NOTIFICATIONS
     MaintNotifications,
     /// Anything else whose meaning lives in the connection.

@@ -12,7 +12,9 @@ use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span
 use crate::protocol::{encode, inline};
 
 use super::blocking::Deadline;
+use super::identity::Telling;
 use super::pipeline::Entry;
+use super::receipt::NO_REPLICAS;
 use super::subscription::Confirmations;
 use super::{Home, Kind, Phase, Session, WINDOW};
 
@@ -56,6 +58,7 @@ impl Session {
                     && !self.transaction.raw_ahead
                     && !self.leaving_lane()
                     && self.tail.is_none()
+                    && !self.naming()
                     && (room || self.may_stream())
             }
         }
@@ -126,10 +129,20 @@ impl Session {
             self.raw.extend_from_slice(&command);
             return;
         }
+        if self.refuses_write(class, found) {
+            self.pipeline.drop_unfinished();
+            return self.answer_ourselves(class, Bytes::from_static(NO_REPLICAS));
+        }
         if self.keep_off_lane(shape, found) {
             return;
         }
         self.tally.command(Kind::of(found.map(|found| found.class), found.is_some_and(|found| found.blocks.is_some())));
+        self.doomed = false;
+        if let Class::Connection(kind) = class
+            && self.keep_naming(kind)
+        {
+            return;
+        }
         let blocks = found.is_some_and(|found| found.blocks.is_some());
         if class == Class::Read && blocks && !self.transaction.queueing(class) && self.resolve_tail() {
             return;
@@ -147,6 +160,8 @@ impl Session {
             return self.answer_ourselves(class, answer);
         }
         let queued = self.transaction.queueing(class);
+        self.close_batch(class, found);
+        let receipt = self.wants_receipt(class, found, queued);
         let scan = class == Class::Scan && !queued;
         if scan {
             self.unmark_cursor();
@@ -160,6 +175,12 @@ impl Session {
             confirmations: Confirmations::of(class, usize::try_from(shape.args).unwrap_or(1).saturating_sub(1))
                 .filter(|_| !queued),
             scan,
+            receipt,
+            telling: match class {
+                Class::Connection(kind) if !queued => Telling::of(kind),
+                _ => None,
+            },
+            named: self.naming(),
             ..Entry::new(class)
         });
     }
@@ -223,15 +244,17 @@ impl Session {
 
     fn begin_stream(&mut self) {
         let command = self.pipeline.unfinished();
-        let class = match self.framer.name() {
-            Some(name) => classify(command, name, self.framer.second()).map_or(Class::Admin, |found| found.class),
-            None => Class::Admin,
-        };
+        let found = self.framer.name().and_then(|name| classify(command, name, self.framer.second()));
+        let class = found.map_or(Class::Admin, |found| found.class);
+        if self.refuses_write(class, found) {
+            return self.refuse_large(Bytes::from_static(NO_REPLICAS));
+        }
         let bytes = self.pipeline.take_unfinished();
         self.tally.command(Kind::of(Some(class), false));
         self.transaction.streamed();
         let queued = self.transaction.queueing(class);
-        self.pipeline.push(Entry { in_transaction: queued, streamed: true, ..Entry::new(class) });
+        let receipt = self.wants_receipt(class, found, queued);
+        self.pipeline.push(Entry { in_transaction: queued, streamed: true, receipt, ..Entry::new(class) });
         self.stream.begin(bytes);
     }
 }

@@ -48,6 +48,12 @@ impl Affinity {
         let home = if lanes { Home::Lane } else { Home::Own };
         Self { home, tied: !lanes, ..Self::default() }
     }
+
+    /// An upstream of its own, for good.
+    pub(super) fn tie(&mut self) {
+        self.tied = true;
+        self.large |= self.home == Home::Lane;
+    }
 }
 
 /// What a command asks of the upstream.
@@ -71,7 +77,8 @@ fn need(found: Option<&Command>) -> Need {
         Class::Connection(kind) => match kind {
             Connection::SetName | Connection::SetInfo => Need::Remembered,
             Connection::Quit => Need::Farewell,
-            Connection::Id | Connection::Other | Connection::Caching | Connection::Asking => Need::OwnForGood,
+            Connection::Id | Connection::Info | Connection::Other => Need::OwnForGood,
+            Connection::Kill | Connection::Redirection | Connection::Caching | Connection::Asking => Need::OwnForGood,
             _ => Need::OwnForNow,
         },
         Class::Transaction(_) | Class::Subscription(_) => Need::OwnForNow,
@@ -146,6 +153,7 @@ impl Session {
         if std::mem::take(&mut self.affinity.large) {
             (self.affinity.home, self.affinity.recent) = (Home::Own, true);
         }
+        self.recall_receipts();
         if let Some(shape) = self.affinity.parked.take() {
             (self.affinity.home, self.affinity.recent) = (Home::Own, true);
             self.admit(shape);
@@ -173,7 +181,8 @@ impl Session {
 
     /// Nothing ties the session to its own upstream, and nothing is under way on it.
     pub fn free(&self) -> bool {
-        let under_way = self.pipeline.undelivered() > 0 || self.begun() || self.is_raw() || self.large_ahead();
+        let sending = self.pipeline.undelivered() > 0 || self.begun() || self.naming();
+        let under_way = sending || self.is_raw() || self.large_ahead();
         let state = self.transaction.open() || self.transaction.ties() || self.state.switched() || self.subscribed();
         !under_way && !state && !self.affinity.tied && matches!(self.phase, Phase::Open | Phase::Detached)
     }

@@ -33,17 +33,18 @@ impl Session {
                 }
             }
             self.tally.unknown += unknown;
+            self.lose_receipts();
             if settle_exec(self.pipeline.undelivered_mut()) {
                 self.end_transaction();
             }
             self.lose_transaction();
             self.tally.gaps += u64::from(self.subscribed());
-            if self.state.tracking() {
-                out.extend_from_slice(if self.state.resp3() { FLUSH_ALL } else { b"" });
-            }
+            self.void_tracked(out);
         }
         self.phase = Phase::Detached;
+        self.identity.actual = None;
         let again = self.pipeline.rewind();
+        self.recall_naming();
         self.restart_scans();
         let resent = if refused { &mut self.tally.resent_refused } else { &mut self.tally.resent_lost };
         *resent += again;
@@ -76,13 +77,14 @@ impl Session {
             entry.answer = Some(answer.clone());
             ended |= matches!(entry.class, Class::Transaction(Transaction::Exec));
             hurt |= entry.in_transaction && !ended;
-            count += 1;
+            count += u64::from(entry.silent.is_none());
         }
         if self.large_ahead() {
-            self.refuse_large(answer);
+            self.refuse_large(answer.clone());
             count += 1;
         }
         self.pipeline.skip_answered();
+        count += u64::from(self.answer_naming(&answer));
         self.tally.authored += count;
         self.tally.expired += count;
         if ended {

@@ -31,6 +31,8 @@ pub(super) struct Cutover {
     new: Side,
     /// The replay of the client's state on the new one; `None` once it is done.
     greeting: Option<Greeting>,
+    /// What the new one is called.
+    learnt: Option<u64>,
     /// The beginning of a frame from the new one.
     partial: BytesMut,
     /// What the new one said after the marker, before the old one had delivered it.
@@ -56,7 +58,7 @@ impl Session {
     pub fn begin_cutover(&mut self, marker: Vec<u8>) {
         let mut aside = BytesMut::new();
         encode::command(&mut aside, &[b"SUBSCRIBE", &marker]);
-        let mut preamble = self.state.preamble();
+        let mut preamble = self.state.preamble(self.identity.told.is_some(), None);
         self.subscriptions.say(&mut preamble);
         preamble.subscribe(&[b"SUBSCRIBE", &marker]);
         self.cutover = Some(Box::new(Cutover {
@@ -65,6 +67,7 @@ impl Session {
             old: Side::Joining,
             new: Side::Joining,
             greeting: Greeting::new(preamble),
+            learnt: None,
             partial: BytesMut::new(),
             pending: BytesMut::new(),
             published: false,
@@ -123,15 +126,19 @@ impl Session {
                     (cutover.greeting, cutover.new) = (None, cutover.new.max(Side::Listening));
                 }
             }
-            (None, Some(greeting)) => match greeting.heard(&frame) {
-                Heard::More => {}
-                Heard::Done => (cutover.greeting, cutover.new) = (None, cutover.new.max(Side::Listening)),
-                Heard::TurnedAway if greeting.only_last_missing() => {
-                    // The client's user may not hear markers.
-                    (cutover.greeting, cutover.new, cutover.denied) = (None, Side::Listening, true);
+            (None, Some(greeting)) => {
+                let heard = greeting.heard(&frame);
+                cutover.learnt = greeting.learnt();
+                match heard {
+                    Heard::More => {}
+                    Heard::Done => (cutover.greeting, cutover.new) = (None, cutover.new.max(Side::Listening)),
+                    Heard::TurnedAway if greeting.only_last_missing() => {
+                        // The client's user may not hear markers.
+                        (cutover.greeting, cutover.new, cutover.denied) = (None, Side::Listening, true);
+                    }
+                    Heard::TurnedAway => return false,
                 }
-                Heard::TurnedAway => return false,
-            },
+            }
             // Pushes that are about the connection: it is new, there is nothing to tell.
             (_, None) => {}
         }
@@ -173,8 +180,10 @@ impl Session {
         self.upstream_mark = self.mark;
         self.phase = Phase::Open;
         out.extend_from_slice(&cutover.pending);
-        if self.state.tracking() && self.state.resp3() {
-            out.extend_from_slice(super::change::FLUSH_ALL);
+        self.void_tracked(out);
+        self.identity.actual = None;
+        if let Some(actual) = cutover.learnt {
+            self.learn(actual);
         }
         self.assembly.resume(cutover.partial);
         self.deliver(out);

@@ -2,6 +2,7 @@
 //!
 //! AUTH goes first and alone (see `preamble.rs`); the rest follows in one batch. It knows neither the upstream nor the client.
 
+use super::identity::id_in;
 use super::preamble::Preamble;
 
 /// A replay under way.
@@ -15,6 +16,8 @@ pub struct Greeting {
     replies: usize,
     /// Confirmations of subscriptions seen; they come after the replies.
     confirmations: usize,
+    /// What the upstream is called, once it has said so.
+    learnt: Option<u64>,
 }
 
 /// What a reply meant.
@@ -32,7 +35,7 @@ impl Greeting {
     /// `None` when there is nothing to say.
     pub(super) fn new(preamble: Preamble) -> Option<Self> {
         let needed = !preamble.first.is_empty() || preamble.replies > 0 || preamble.confirmations > 0;
-        needed.then_some(Self { preamble, sent: 0, alone: 0, replies: 0, confirmations: 0 })
+        needed.then_some(Self { preamble, sent: 0, alone: 0, replies: 0, confirmations: 0, learnt: None })
     }
 
     /// The next bytes for the upstream.
@@ -54,6 +57,9 @@ impl Greeting {
             failed
         } else {
             self.replies += 1;
+            if self.preamble.id_in == Some(self.replies) {
+                self.learnt = id_in(reply);
+            }
             // Behind the replies an error can only be that of a subscription.
             failed && (self.replies <= self.preamble.essential || self.replies > self.preamble.replies)
         };
@@ -78,6 +84,11 @@ impl Greeting {
 
     fn authenticating(&self) -> bool {
         self.alone < self.preamble.first.len()
+    }
+
+    /// What the upstream is called.
+    pub(super) fn learnt(&self) -> Option<u64> {
+        self.learnt
     }
 
     fn done(&self) -> bool {

@@ -18,6 +18,8 @@
 //!                 detach        (collects the other replies of this upstream first)
 //! ```
 //!
+//! Before the greeting it may have to be told where another client is, which its state names ([`Phase::Asking`]).
+//!
 //! Nothing here waits, reads a clock or touches a socket. What is counted is left in a [`Tally`] for the caller.
 
 mod admission;
@@ -26,9 +28,13 @@ mod blocking;
 mod change;
 mod cutover;
 mod greeting;
+mod identity;
+mod mark;
+mod naming;
 mod notice;
 mod pipeline;
 mod preamble;
+mod receipt;
 mod replies;
 mod scan;
 mod stream;
@@ -49,6 +55,8 @@ use crate::protocol::request::{Limits, RequestFramer};
 
 use affinity::Affinity;
 use cutover::Cutover;
+use identity::Identity;
+use naming::Naming;
 use pipeline::Pipeline;
 use preamble::ConnectionState;
 use replies::Assembly;
@@ -59,8 +67,11 @@ use transaction::TransactionState;
 
 pub use affinity::Home;
 pub use greeting::{Greeting, Heard};
+pub use identity::Whereabouts;
+pub use mark::Mark;
+pub use naming::{Found, Question};
 pub use preamble::LaneKey;
-pub use scan::Mark;
+pub use receipt::Receipts;
 pub use tally::{Kind, Tally};
 
 /// What all sessions of a process have in common.
@@ -74,6 +85,8 @@ pub struct Settings {
     pub reserved_channel: Vec<u8>,
     /// Sessions may share upstreams.
     pub lanes: bool,
+    /// Writes are answered only with a receipt.
+    pub receipts: Option<Receipts>,
 }
 
 /// Commands of one session that may be unanswered at a time; more wait in the client's socket.
@@ -90,8 +103,20 @@ pub struct Session {
     subscriptions: Subscriptions,
     cutover: Option<Box<Cutover>>,
     tail: Option<Tail>,
+    identity: Identity,
+    naming: Option<Naming>,
+    /// See [`Session::take_verdict`].
+    verdict: Option<u64>,
+    /// See [`Session::doomed`].
+    doomed: bool,
+    /// See [`Session::take_voided`].
+    voided: Option<u64>,
     assembly: Assembly,
     stream: Stream,
+    /// Writes were taken whose receipt has not been asked for.
+    receipt_due: bool,
+    /// There is no replica that could confirm a write.
+    replica_missing: bool,
     phase: Phase,
     /// Bytes for the upstream that are no entries of the pipeline (only in [`Phase::Raw`]).
     raw: BytesMut,
@@ -117,6 +142,8 @@ pub struct Session {
 enum Phase {
     /// No upstream.
     Detached,
+    /// The client's connection state names another client: where that is has to be known before it is replayed.
+    Asking,
     /// The client's connection state is being replayed.
     Greeting(Greeting),
     /// Commands go up, replies come down, one for one.
@@ -142,8 +169,15 @@ impl Session {
             subscriptions: Subscriptions::default(),
             cutover: None,
             tail: None,
+            identity: Identity::default(),
+            naming: None,
+            verdict: None,
+            doomed: false,
+            voided: None,
             assembly: Assembly::default(),
             stream: Stream::default(),
+            receipt_due: false,
+            replica_missing: false,
             phase: Phase::Detached,
             raw: BytesMut::new(),
             raw_passing: false,
@@ -178,8 +212,18 @@ impl Session {
     /// A fresh upstream of the session's own is there: the client's state is replayed on it before anything else.
     pub fn attach(&mut self) {
         self.upstream_mark = self.mark;
+        self.identity.actual = None;
+        match self.state.redirection() {
+            Some(_) => self.phase = Phase::Asking,
+            None => self.greet(None),
+        }
+    }
+
+    /// The replay begins; invalidations are redirected to the connection that this upstream calls so.
+    fn greet(&mut self, redirection: Option<u64>) {
         self.shorten_blocking();
-        let mut preamble = self.state.preamble();
+        self.recall_receipts();
+        let mut preamble = self.state.preamble(self.identity.told.is_some(), redirection);
         if self.settings.lanes && self.pipeline.waits_for_replicas() && preamble.replies == 0 {
             // WAIT covers what was written before the last command of the same connection.
             preamble.say(&[b"PING"]);
@@ -192,6 +236,7 @@ impl Session {
     /// The session has a place on a lane, which has been brought into the state of [`Session::lane_key`].
     pub fn board(&mut self) {
         self.upstream_mark = self.mark;
+        self.identity.actual = None;
         self.phase = Phase::Open;
     }
 
@@ -214,7 +259,7 @@ impl Session {
     /// Bytes for the upstream now. Under a `hold` only what was begun is finished.
     pub fn to_send(&self, hold: bool) -> &[u8] {
         match &self.phase {
-            Phase::Detached | Phase::Refused(_) => &[],
+            Phase::Detached | Phase::Asking | Phase::Refused(_) => &[],
             Phase::Greeting(greeting) => greeting.to_send(),
             Phase::Raw => &self.raw,
             Phase::Open if !self.aside().is_empty() && !self.begun() => self.aside(),
@@ -251,18 +296,19 @@ impl Session {
 
     /// There is something for an upstream to do.
     pub fn wants_upstream(&self) -> bool {
-        self.waits() || self.subscribed() && matches!(self.phase, Phase::Detached)
+        let needed = self.subscribed() || self.identity.summoned;
+        self.waits() || needed && matches!(self.phase, Phase::Detached)
     }
 
     /// The client has asked for something that has not been sent.
     pub fn waits(&self) -> bool {
-        self.pipeline.waiting() > 0 || self.stream.open() || self.large_ahead()
+        self.pipeline.waiting() > 0 || self.stream.open() || self.large_ahead() || self.naming_waits()
     }
 
     /// The node refused, and has said all it had to say: time to [`Session::detach`].
     pub fn refused(&self) -> Option<Refusal> {
         match self.phase {
-            Phase::Refused(why) if self.pipeline.in_flight() == 0 => Some(why),
+            Phase::Refused(why) if self.pipeline.unanswered() == 0 => Some(why),
             _ => None,
         }
     }
@@ -299,7 +345,7 @@ impl Session {
 
     /// The client may be left now: nothing is owed, nothing is half said, no transaction is open.
     pub fn quiet(&self) -> bool {
-        let idle = self.pipeline.undelivered() == 0 && !self.stream.open() && self.raw.is_empty();
+        let idle = self.pipeline.undelivered() == 0 && !self.stream.open() && self.raw.is_empty() && !self.naming();
         idle && !self.framer.in_command() && !self.transaction.open() && !self.transaction.watching()
     }
 

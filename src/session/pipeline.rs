@@ -17,10 +17,22 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::protocol::command::{Class, Transaction};
+use crate::protocol::command::{Class, Connection, Transaction};
 
 use super::blocking::Deadline;
+use super::identity::Telling;
 use super::subscription::Confirmations;
+
+/// What we asked for ourselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ours {
+    /// The last entry of a stream (`tail.rs`).
+    Tail,
+    /// Whether a replica has what stands before (`receipt.rs`).
+    Receipt,
+    /// Nothing: the command matters, not its reply.
+    Nothing,
+}
 
 /// One command of the client.
 #[derive(Debug)]
@@ -39,8 +51,16 @@ pub(super) struct Entry {
     pub confirmations: Option<Confirmations>,
     /// It is of the SCAN family: its cursor is marked in the reply, and void on another upstream.
     pub scan: bool,
+    /// Which ids stand in its reply.
+    pub telling: Option<Telling>,
+    /// It names other clients by ids that only its upstream understands.
+    pub named: bool,
     /// We asked, not the client: the reply is ours.
-    pub silent: bool,
+    pub silent: Option<Ours>,
+    /// Its reply is kept until a receipt has come (`receipt.rs`).
+    pub receipt: bool,
+    /// It has its reply, and not its receipt.
+    pub unconfirmed: bool,
     /// It was passed through without being kept: it cannot be sent again.
     pub streamed: bool,
     /// The reply, when it is known before its turn.
@@ -58,7 +78,11 @@ impl Entry {
             deadline: None,
             confirmations: None,
             scan: false,
-            silent: false,
+            telling: None,
+            named: false,
+            silent: None,
+            receipt: false,
+            unconfirmed: false,
             streamed: false,
             answer: None,
         }
@@ -67,7 +91,9 @@ impl Entry {
     /// Sending it twice has the effect of sending it once.
     pub(super) fn may_repeat(&self) -> bool {
         let harmless = match self.class {
-            Class::Connection(_) | Class::Subscription(_) => true,
+            // (The second might reach what is blocked now because the first has been.)
+            Class::Connection(kind) => kind != Connection::Unblock,
+            Class::Subscription(_) => true,
             Class::Transaction(kind) => kind != Transaction::Exec,
             class => class.may_repeat(),
         };
@@ -89,6 +115,10 @@ pub(super) struct Pipeline {
     framed: usize,
     /// Waiting entries that carry an answer: the bytes to send are not one piece then.
     holes: usize,
+    /// Entries with a reply and without a receipt.
+    unconfirmed: usize,
+    /// Commands were sent that want a receipt.
+    written: bool,
 }
 
 impl Pipeline {
@@ -97,9 +127,9 @@ impl Pipeline {
         self.entries.len() - self.delivered
     }
 
-    /// Commands sent and not answered.
+    /// Commands sent and not answered, or answered and without the receipt that they want.
     pub(super) fn in_flight(&self) -> usize {
-        self.sent.saturating_sub(self.answered)
+        self.unanswered() + self.unconfirmed
     }
 
     /// Commands that wait to be sent.
@@ -185,6 +215,7 @@ impl Pipeline {
             }
             self.sent_end += entry.len;
             self.sent += 1;
+            self.written |= entry.receipt;
         }
         let completed = self.sent - before;
         self.settle();
@@ -256,6 +287,8 @@ impl Pipeline {
     /// The reply of [`Pipeline::expecting`] is dealt with: it was discarded, or is kept as the entry's answer.
     pub(super) fn set_aside(&mut self, answer: Option<Bytes>) {
         if let Some(entry) = self.entries.get_mut(self.answered) {
+            entry.unconfirmed = entry.receipt && answer.is_some();
+            self.unconfirmed += usize::from(entry.unconfirmed);
             entry.answer = answer;
             self.answered += 1;
             self.settle();
@@ -279,7 +312,41 @@ impl Pipeline {
         if self.delivered >= self.answered {
             return None;
         }
-        self.entries.get_mut(self.delivered)?.answer.take()
+        self.entries.get_mut(self.delivered).filter(|entry| !entry.unconfirmed)?.answer.take()
+    }
+
+    /// Waiting commands want a receipt, and none that would cover them has been asked for.
+    pub(super) fn receipt_missing(&self) -> bool {
+        let mut waiting = self.entries.range(self.sent..).rev();
+        waiting.find(|entry| entry.receipt || entry.silent == Some(Ours::Receipt)).is_some_and(|entry| entry.receipt)
+    }
+
+    /// Commands sent and not answered.
+    pub(super) fn unanswered(&self) -> usize {
+        self.sent.saturating_sub(self.answered)
+    }
+
+    /// Commands that want a receipt were sent since the last call.
+    pub(super) fn take_written(&mut self) -> bool {
+        std::mem::take(&mut self.written)
+    }
+
+    /// What has its reply has its receipt now, or `instead` of the reply unless that is an error. Says how many
+    /// commands that were.
+    pub(super) fn confirm(&mut self, instead: Option<&'static [u8]>) -> u64 {
+        if std::mem::take(&mut self.unconfirmed) == 0 {
+            return 0;
+        }
+        let mut count = 0;
+        for entry in self.entries.range_mut(self.delivered..).filter(|entry| entry.unconfirmed) {
+            entry.unconfirmed = false;
+            let failed = entry.answer.as_ref().is_some_and(|answer| answer.first() == Some(&b'-'));
+            count += u64::from(!failed);
+            if let (Some(text), false) = (instead, failed) {
+                entry.answer = Some(Bytes::from_static(text));
+            }
+        }
+        count
     }
 
     /// The front has been delivered. `keep`: it belongs to an open transaction; `wipe`: its bytes are a secret.
@@ -363,6 +430,23 @@ impl Pipeline {
         self.bytes.extend_from_slice(tail.get(at..).unwrap_or_default());
     }
 
+    /// The newest command names clients, and has no answer.
+    pub(super) fn last_is_named(&self) -> bool {
+        self.entries.back().is_some_and(|entry| entry.named && entry.answer.is_none())
+    }
+
+    /// Takes that command out again, before it is sent (again); false when there is none.
+    pub(super) fn take_last_named(&mut self) -> bool {
+        let found = self.last_is_named() && self.sent < self.entries.len() && !self.mid_command();
+        if let Some(entry) = if found { self.entries.pop_back() } else { None } {
+            self.framed -= entry.len;
+            let unfinished = self.bytes.split_off(self.framed + entry.len);
+            self.bytes.truncate(self.framed);
+            self.bytes.extend_from_slice(&unfinished);
+        }
+        found
+    }
+
     /// The commands that wait to be sent, and that the client has no reply of.
     pub(super) fn waiting_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
         self.entries.range_mut(self.sent.max(self.delivered)..)
@@ -396,7 +480,7 @@ impl Pipeline {
 
     /// The oldest command in flight can block.
     pub(super) fn blocked(&self) -> bool {
-        self.in_flight() > 0 && self.entries.get(self.answered).is_some_and(|entry| entry.blocks)
+        self.unanswered() > 0 && self.entries.get(self.answered).is_some_and(|entry| entry.blocks)
     }
 }
 

@@ -52,7 +52,7 @@ impl LaneKey {
             chosen_as: self.chosen_as.clone().unwrap_or_else(|| self.auth.clone()),
             ..ConnectionState::default()
         };
-        Greeting::new(state.preamble())
+        Greeting::new(state.preamble(false, None))
     }
 }
 
@@ -67,6 +67,8 @@ pub(super) struct Preamble {
     pub replies: usize,
     /// Confirmations of subscriptions that come after them.
     pub confirmations: usize,
+    /// The reply that says what the upstream is called, counted from 1.
+    pub id_in: Option<usize>,
     /// The first so many of them must not be errors: without them the client would be somewhere else.
     pub essential: usize,
 }
@@ -76,6 +78,18 @@ impl Preamble {
     pub(super) fn subscribe(&mut self, words: &[&[u8]]) {
         encode::command(&mut self.rest, words);
         self.confirmations += words.len().saturating_sub(1);
+    }
+
+    /// CLIENT TRACKING … REDIRECT, to the connection that the upstream calls so.
+    fn say_redirected(&mut self, command: &[u8], id: u64) {
+        let id = id.to_string();
+        let mut words: Vec<&[u8]> = args(command).collect();
+        let place =
+            words.iter().position(|word| word.eq_ignore_ascii_case(b"redirect")).map_or(words.len(), |at| at + 1);
+        if let Some(word) = words.get_mut(place) {
+            *word = id.as_bytes();
+        }
+        self.say(&words);
     }
 
     pub(super) fn say(&mut self, words: &[&[u8]]) {
@@ -110,6 +124,13 @@ impl ConnectionState {
     /// CLIENT TRACKING is on.
     pub(super) fn tracking(&self) -> bool {
         self.switches.iter().any(|(kind, _)| *kind == Connection::Tracking)
+    }
+
+    /// The client that invalidations are redirected to, as this client knows it.
+    pub(super) fn redirection(&self) -> Option<u64> {
+        let (_, command) = self.switches.iter().find(|(kind, _)| *kind == Connection::Tracking)?;
+        let id = args(command).skip_while(|word| !word.eq_ignore_ascii_case(b"redirect")).nth(1)?;
+        std::str::from_utf8(id).ok()?.parse().ok().filter(|id| *id > 0)
     }
 
     /// The server accepted `command`.
@@ -169,8 +190,9 @@ impl ConnectionState {
         }
     }
 
-    /// What a fresh upstream must be told.
-    pub(super) fn preamble(&self) -> Preamble {
+    /// What a fresh upstream must be told; `learn`: it is to say what it is called; `redirection`: what it calls the
+    /// connection that invalidations go to.
+    pub(super) fn preamble(&self, learn: bool, redirection: Option<u64>) -> Preamble {
         let mut preamble = Preamble::default();
         let elsewhere = self.chosen_as_another();
         let mut select = BytesMut::new();
@@ -195,9 +217,21 @@ impl ConnectionState {
         for (key, value) in &self.library {
             preamble.say(&[b"CLIENT", b"SETINFO", key, value]);
         }
-        for (_, command) in &self.switches {
-            preamble.rest.extend_from_slice(command);
-            preamble.replies += 1;
+        for (kind, command) in &self.switches {
+            match redirection.filter(|_| *kind == Connection::Tracking) {
+                Some(id) => preamble.say_redirected(command, id),
+                None => {
+                    preamble.rest.extend_from_slice(command);
+                    preamble.replies += 1;
+                }
+            }
+        }
+        if learn {
+            // HELLO says it, too.
+            if self.protocol.is_none() {
+                preamble.say(&[b"CLIENT", b"ID"]);
+            }
+            preamble.id_in = Some(if self.protocol.is_some() { 1 } else { preamble.replies });
         }
         preamble.essential = essential;
         preamble
@@ -239,7 +273,7 @@ mod tests {
         state.accepted(Connection::SetInfo, &command(&["CLIENT", "SETINFO", "LIB-NAME", "x"]));
         state.accepted(Connection::SetInfo, &command(&["CLIENT", "SETINFO", "lib-name", "y"]));
         state.accepted(Connection::Tracking, &command(&["CLIENT", "TRACKING", "ON", "NOLOOP"]));
-        let preamble = state.preamble();
+        let preamble = state.preamble(false, None);
         assert_eq!(preamble.first.iter().map(|alone| text(alone)).collect::<Vec<_>>(), [["AUTH", "u", "p"]]);
         let words = text(&preamble.rest).join(" ");
         let expected = "HELLO 3 SELECT 2 CLIENT SETNAME app CLIENT SETINFO lib-name y CLIENT TRACKING ON NOLOOP";
@@ -250,21 +284,21 @@ mod tests {
     fn a_database_that_was_chosen_as_another_user_is_chosen_as_that_user_again() {
         let first = |state: &ConnectionState| -> Vec<_> {
             assert!(state.lane_key().greeting().is_some());
-            state.preamble().first.iter().map(|alone| text(alone).join(" ")).collect()
+            state.preamble(false, None).first.iter().map(|alone| text(alone).join(" ")).collect()
         };
         let mut state = ConnectionState::default();
         state.accepted(Connection::Select, &command(&["SELECT", "9"]));
-        assert!(first(&state).is_empty() && state.preamble().essential == 1);
+        assert!(first(&state).is_empty() && state.preamble(false, None).essential == 1);
         let before = state.lane_key();
         state.accepted(Connection::Auth, &command(&["AUTH", "few", "p"]));
         assert_eq!(first(&state), ["SELECT 9", "AUTH few p"]);
-        assert_eq!((state.preamble().replies, state.preamble().essential), (0, 0));
+        assert_eq!((state.preamble(false, None).replies, state.preamble(false, None).essential), (0, 0));
         assert!(state.lane_key() != before && state.lane_key().chosen_as == Some(None));
         state.accepted(Connection::Auth, &command(&["AUTH", "many", "p"]));
         state.accepted(Connection::Select, &command(&["SELECT", "8"]));
         state.accepted(Connection::Auth, &command(&["AUTH", "many", "renewed"]));
         assert_eq!(first(&state), ["AUTH many renewed"]);
-        assert_eq!((state.preamble().essential, state.lane_key().chosen_as), (1, None));
+        assert_eq!((state.preamble(false, None).essential, state.lane_key().chosen_as), (1, None));
         state.accepted(Connection::Auth, &command(&["AUTH", "few", "p"]));
         assert_eq!(first(&state), ["AUTH many p", "SELECT 8", "AUTH few p"]);
         state.accepted(Connection::Select, &command(&["SELECT", "0"]));
@@ -278,7 +312,7 @@ mod tests {
         state.accepted(Connection::Select, &command(&["SELECT", "7"]));
         state.accepted(Connection::SetInfo, &command(&["CLIENT", "SETINFO", "LIB-VER", "1"]));
         state.accepted(Connection::Reset, &command(&["RESET"]));
-        let preamble = state.preamble();
+        let preamble = state.preamble(false, None);
         assert!(preamble.first.is_empty());
         assert_eq!(text(&preamble.rest).join(" "), "CLIENT SETINFO lib-ver 1");
     }
@@ -288,6 +322,6 @@ mod tests {
         let mut state = ConnectionState::default();
         state.accepted(Connection::NoEvict, &command(&["CLIENT", "NO-EVICT", "ON"]));
         state.accepted(Connection::NoEvict, &command(&["CLIENT", "NO-EVICT", "off"]));
-        assert_eq!(state.preamble().replies, 0);
+        assert_eq!(state.preamble(false, None).replies, 0);
     }
 }

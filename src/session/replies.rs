@@ -11,7 +11,9 @@ use crate::protocol::command::Class;
 use crate::protocol::refusal::{Refusal, refusal};
 
 use super::admission::goes_raw;
-use super::pipeline::Turn;
+use super::identity::{LIST_MOST, Telling, killed};
+use super::naming::Naming;
+use super::pipeline::{Entry, Ours, Turn};
 use super::subscription::Subscriptions;
 use super::{Heard, Phase, Session};
 
@@ -99,8 +101,9 @@ impl Session {
         } else {
             match self.pipeline.expecting() {
                 _ if begun.first() == Some(&b'-') => Mode::Whole,
+                Some((entry, _)) if entry.telling.is_some() && begun.len() < LIST_MOST => Mode::Whole,
                 Some((entry, _)) if self.refusing() && entry.may_repeat() => Mode::Dropping,
-                Some((entry, Turn::Next)) if matches!(self.phase, Phase::Open) && !entry.silent => {
+                Some((entry, Turn::Next)) if self.may_pass(entry) => {
                     scan = entry.scan;
                     Mode::Passing
                 }
@@ -118,6 +121,11 @@ impl Session {
         }
     }
 
+    /// The reply of this entry may go to the client in pieces.
+    fn may_pass(&self, entry: &Entry) -> bool {
+        matches!(self.phase, Phase::Open) && entry.silent.is_none() && !entry.receipt
+    }
+
     /// A whole reply or push.
     fn complete(&mut self, reply: &[u8], push: bool, out: &mut BytesMut) {
         if self.hear_notice(reply, push, out) {
@@ -126,6 +134,24 @@ impl Session {
         if matches!(self.phase, Phase::Greeting(_)) {
             return self.greeted(reply);
         }
+        match self.told(reply) {
+            Some(reply) => self.settle(&reply, out),
+            None => self.settle(reply, out),
+        }
+    }
+
+    /// A whole reply that is to be told in other words.
+    fn told(&mut self, reply: &[u8]) -> Option<BytesMut> {
+        let (entry, turn) = self.pipeline.expecting()?;
+        let telling = entry.telling.filter(|_| turn != Turn::Replayed && reply.first() != Some(&b'-'))?;
+        if telling == Telling::Killed {
+            self.follow_kill(killed(reply));
+        }
+        self.tell(telling, reply)
+    }
+
+    /// A whole reply, as the client is to see it, finds its command.
+    fn settle(&mut self, reply: &[u8], out: &mut BytesMut) {
         let failed = reply.first() == Some(&b'-');
         if failed && self.pipeline.in_flight() == 0 && self.refused_marker() {
             return;
@@ -144,6 +170,10 @@ impl Session {
             return self.pipeline.set_aside(Some(Bytes::from_static(TOO_LARGE)));
         }
         match (&self.phase, turn) {
+            (Phase::Refused(_), _) if entry.silent == Some(Ours::Receipt) => {
+                self.pipeline.set_aside(None);
+                self.receipt(reply);
+            }
             (Phase::Refused(_), _) => {
                 let aborted = failed && matches!(entry.class, Class::Transaction(_));
                 let again = entry.may_repeat() || aborted;
@@ -151,9 +181,14 @@ impl Session {
                 self.pipeline.set_aside(kept);
             }
             (_, Turn::Replayed) => self.pipeline.set_aside(None),
+            _ if entry.silent == Some(Ours::Receipt) => {
+                self.pipeline.set_aside(Some(Bytes::from_static(b"+")));
+                self.receipt(reply);
+            }
             (_, Turn::Early) => self.pipeline.set_aside(Some(Bytes::copy_from_slice(reply))),
-            (_, Turn::Next) if entry.silent => {
-                self.resolved(reply);
+            (_, Turn::Next) if entry.receipt => self.pipeline.set_aside(Some(Bytes::copy_from_slice(reply))),
+            (_, Turn::Next) if let Some(question) = entry.silent => {
+                self.answered_to_us(question, reply);
                 self.delivered_directly(reply);
             }
             (_, Turn::Next) => {
@@ -184,28 +219,36 @@ impl Session {
     pub(super) fn deliver(&mut self, out: &mut BytesMut) {
         loop {
             while let Some(answer) = self.pipeline.take_front_answer() {
-                if self.pipeline.front().is_some_and(|(entry, _)| entry.silent) {
-                    self.resolved(&answer);
-                } else {
-                    out.extend_from_slice(&answer);
+                match self.pipeline.front().and_then(|(entry, _)| entry.silent) {
+                    Some(question) => self.answered_to_us(question, &answer),
+                    None => out.extend_from_slice(&answer),
                 }
                 self.let_go(&answer);
             }
             if self.leaving_lane() && self.pipeline.in_flight() == 0 {
                 self.unpark();
             } else if self.pipeline.undelivered() > 0 || !self.take_tail() {
-                return;
+                break;
             }
+        }
+        self.ask_due_receipt();
+    }
+
+    /// What we asked for ourselves was answered.
+    fn answered_to_us(&mut self, question: Ours, reply: &[u8]) {
+        if question == Ours::Tail {
+            self.resolved(reply);
         }
     }
 
     fn let_go(&mut self, head: &[u8]) {
         let failed = head.first() == Some(&b'-');
         let Some((entry, bytes)) = self.pipeline.front() else { return };
-        let (class, queued) = (entry.class, entry.in_transaction);
+        let (class, queued, entry_named) = (entry.class, entry.in_transaction, entry.named);
         let connection = if let Class::Connection(kind) = class { Some(kind) } else { None };
         if let Some(kind) = connection.filter(|_| !failed && !queued) {
-            self.state.accepted(kind, bytes);
+            let named = if entry.named { self.naming.as_ref().map(Naming::told) } else { None };
+            self.state.accepted(kind, named.as_deref().unwrap_or(bytes));
             if kind == crate::protocol::command::Connection::Reset {
                 self.subscriptions = Subscriptions::default();
             }
@@ -219,13 +262,20 @@ impl Session {
             Class::Read | Class::Write if !self.transaction.open() => false,
             _ => self.follow_transaction(class, queued, head),
         };
+        if entry_named {
+            self.named();
+        }
         self.pipeline.deliver_front(keep, connection.is_some());
     }
 
     /// A reply to the replay of the client's connection state.
     fn greeted(&mut self, reply: &[u8]) {
         let Phase::Greeting(greeting) = &mut self.phase else { return };
-        match greeting.heard(reply) {
+        let heard = greeting.heard(reply);
+        if let Some(actual) = greeting.learnt() {
+            self.learn(actual);
+        }
+        match heard {
             Heard::More => {}
             Heard::Done => self.phase = Phase::Open,
             Heard::TurnedAway => self.turned_away(reply),
@@ -238,6 +288,7 @@ impl Session {
         for entry in self.pipeline.undelivered_mut().filter(|entry| entry.answer.is_none()) {
             entry.answer = Some(reply.clone());
         }
+        self.answer_naming(&reply);
         self.pipeline.skip_answered();
         self.closing = true;
     }

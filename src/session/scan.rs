@@ -13,40 +13,7 @@ use bytes::BytesMut;
 use crate::protocol::args::args;
 use crate::protocol::encode;
 
-use super::Session;
-
-/// Tells one primary process from another; 13 bits, never 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark(u16);
-
-/// Where the mark begins.
-const SHIFT: u32 = 40;
-
-impl Mark {
-    /// From the node's number, which two processes at a time never share, and the process' identity.
-    pub fn new(node: u8, process: &[u8]) -> Self {
-        // FNV-1a; 11 bits of it.
-        let hash =
-            process.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-        let folded = u16::try_from((hash ^ (hash >> 16)) & 0x7ff).unwrap_or(0);
-        Self(0x1000 | (u16::from(node & 1) << 11) | folded)
-    }
-
-    fn on(self, cursor: u64) -> u64 {
-        let fits = cursor != 0 && cursor >> SHIFT == 0;
-        if fits { cursor | (u64::from(self.0) << SHIFT) } else { cursor }
-    }
-}
-
-/// What to ask the process marked `mark` instead of `cursor`.
-fn unmark(cursor: u64, mark: Option<Mark>) -> u64 {
-    let found = cursor >> SHIFT;
-    if !(0x1000..=0x1fff).contains(&found) {
-        return cursor;
-    }
-    let own = mark.is_some_and(|mark| u64::from(mark.0) == found);
-    if own { cursor & ((1 << SHIFT) - 1) } else { 0 }
-}
+use super::{Mark, Session};
 
 /// The command with another cursor in it; `None` when it has none, or the cursor stays.
 fn with_cursor(command: &[u8], change: impl FnOnce(u64) -> u64) -> Option<BytesMut> {
@@ -70,7 +37,7 @@ fn marked(reply: &[u8], mark: Mark) -> Option<(BytesMut, usize)> {
     let cursor: u64 = std::str::from_utf8(rest.get(start..start.checked_add(digits)?)?).ok()?.parse().ok()?;
     let mut head = BytesMut::new();
     encode::array(&mut head, 2);
-    encode::bulk(&mut head, mark.on(cursor).to_string().as_bytes());
+    encode::bulk(&mut head, mark.cursor(cursor).to_string().as_bytes());
     Some((head, 5 + start + digits + 2))
 }
 
@@ -95,7 +62,7 @@ impl Session {
     /// A command of the SCAN family has been taken: it is asked with the cursor that its primary understands.
     pub(super) fn unmark_cursor(&mut self) {
         let mark = self.mark;
-        if let Some(command) = with_cursor(self.pipeline.unfinished(), |cursor| unmark(cursor, mark)) {
+        if let Some(command) = with_cursor(self.pipeline.unfinished(), |cursor| Mark::unmark_cursor(cursor, mark)) {
             self.pipeline.drop_unfinished();
             self.pipeline.append(&command);
         }
@@ -119,27 +86,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_comes_back_off_and_fits_into_a_double() {
-        for (node, process) in [(0, b"aaaa"), (1, b"aaaa"), (0, b"bbbb")] {
-            let mark = Mark::new(node, process);
-            for cursor in [1, 17, (1 << 40) - 1] {
-                let marked = mark.on(cursor);
-                assert!(marked != cursor && marked < 1 << 53);
-                assert_eq!(unmark(marked, Some(mark)), cursor);
-                assert_eq!(unmark(marked, Some(Mark::new(node ^ 1, process))), 0);
-                assert_eq!(unmark(marked, None), 0);
-            }
-            assert_eq!((mark.on(0), unmark(0, Some(mark)), unmark(99, Some(mark))), (0, 0, 99));
-        }
-    }
-
-    #[test]
     fn only_the_cursor_of_a_reply_changes() {
         let mark = Mark::new(0, b"x");
         let reply = b"*2\r\n$2\r\n17\r\n*1\r\n$1\r\na\r\n";
         let (head, replaced) = marked(reply, mark).unwrap();
         let whole = [&head[..], &reply[replaced..]].concat();
-        let expected = format!("*2\r\n$16\r\n{}\r\n*1\r\n$1\r\na\r\n", mark.on(17));
+        let expected = format!("*2\r\n$16\r\n{}\r\n*1\r\n$1\r\na\r\n", mark.cursor(17));
         assert_eq!(String::from_utf8(whole).unwrap(), expected);
         assert!(marked(b"-ERR no\r\n", mark).is_none());
     }

@@ -84,6 +84,7 @@ impl super::Session {
     pub(super) fn stream_sent(&mut self, count: usize) {
         if self.stream.advance(count) {
             self.pipeline.streamed_sent();
+            self.ask_due_receipt();
         }
     }
 }

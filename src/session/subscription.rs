@@ -68,6 +68,11 @@ impl Subscriptions {
         self.channels.is_empty() && self.patterns.is_empty() && self.shards.is_empty()
     }
 
+    /// CLIENT TRACKING … REDIRECT sends its invalidations to this channel.
+    pub(super) fn hears_invalidations(&self) -> bool {
+        self.channels.contains(&b"__redis__:invalidate"[..])
+    }
+
     fn of(&mut self, kind: Kind) -> &mut BTreeSet<Vec<u8>> {
         match kind {
             Kind::Channel => &mut self.channels,
@@ -119,7 +124,10 @@ impl Session {
                 }
             }
             Some(Notice::Confirmed(kind, begun, name)) => self.confirmed(kind, begun, name, frame, out),
-            None if push => out.extend_from_slice(frame),
+            None if push => match self.tell_broken_redirection(frame) {
+                Some(frame) => out.extend_from_slice(&frame),
+                None => out.extend_from_slice(frame),
+            },
             None => return false,
         }
         true

@@ -12,7 +12,7 @@ use crate::protocol::encode;
 use crate::protocol::request::{Framed, RequestFramer};
 
 use super::Session;
-use super::pipeline::Entry;
+use super::pipeline::{Entry, Ours};
 
 /// An XREAD whose `$` are being replaced.
 pub(super) struct Tail {
@@ -58,7 +58,7 @@ impl Session {
             let mut question = BytesMut::new();
             encode::command(&mut question, &[b"XREVRANGE", key, b"+", b"-", b"COUNT", b"1"]);
             self.pipeline.append(&question);
-            self.pipeline.push(Entry { silent: true, ..Entry::new(Class::Read) });
+            self.pipeline.push(Entry { silent: Some(Ours::Tail), ..Entry::new(Class::Read) });
         }
         self.tail = Some(tail);
         true

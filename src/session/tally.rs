@@ -19,6 +19,8 @@ pub struct Tally {
     pub resent_lost: u64,
     /// Commands answered with `-OUTCOMEUNKNOWN`.
     pub unknown: u64,
+    /// Writes that are answered although no replica has confirmed them.
+    pub alone: u64,
     /// Transactions that failed because their WATCH did not survive.
     pub watch_failed: u64,
     /// Subscriptions that may have missed messages.

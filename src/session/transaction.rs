@@ -27,8 +27,8 @@ pub(super) struct TransactionState {
     watch_lost: bool,
     /// The transaction can end only with this answer to EXEC.
     dead: Option<Death>,
-    /// Part of the open transaction could not be kept.
-    unrepeatable: bool,
+    /// The open transaction cannot be replayed; this is what becomes of it on another upstream.
+    unrepeatable: Option<Death>,
     /// The newest command taken makes replies not one for one: nothing is taken behind it until it is answered.
     pub(super) raw_ahead: bool,
 }
@@ -37,6 +37,8 @@ pub(super) struct TransactionState {
 enum Death {
     WatchLost,
     TooLarge,
+    /// It names clients, which other upstreams call otherwise.
+    NamesClients,
     /// One of its commands got an error instead of being queued.
     Aborted,
 }
@@ -90,7 +92,14 @@ impl TransactionState {
 
     /// A command that is not kept was taken.
     pub(super) fn streamed(&mut self) {
-        self.unrepeatable |= self.queueing;
+        if self.queueing {
+            self.unrepeatable = Some(Death::TooLarge);
+        }
+    }
+
+    /// One of its commands names clients by what the present upstream calls them.
+    pub(super) fn names_clients(&mut self) {
+        self.unrepeatable.get_or_insert(Death::NamesClients);
     }
 }
 
@@ -101,6 +110,7 @@ impl Death {
             Self::WatchLost if resp3 => encode::null(&mut out, true),
             Self::WatchLost => encode::null_array(&mut out, false),
             Self::TooLarge => encode::error(&mut out, TOO_LARGE),
+            Self::NamesClients => encode::error(&mut out, NAMES_CLIENTS),
             Self::Aborted => encode::error(&mut out, ABORTED),
         }
         out.freeze()
@@ -124,15 +134,15 @@ impl Session {
                     self.accept_queued();
                 }
                 let state = &mut self.transaction;
-                (state.open, state.watching, state.watch_lost, state.unrepeatable) = (false, false, false, false);
+                (state.open, state.watching, state.watch_lost, state.unrepeatable) = (false, false, false, None);
                 return false;
             }
             _ => {}
         }
         if self.transaction.open && self.pipeline.delivered_bytes() > self.budget {
-            self.transaction.unrepeatable = true;
+            self.transaction.unrepeatable = Some(Death::TooLarge);
         }
-        self.transaction.open && !self.transaction.unrepeatable
+        self.transaction.open && self.transaction.unrepeatable.is_none()
     }
 
     /// MULTI was answered with an error: what was taken behind it is not queued but run.
@@ -150,7 +160,7 @@ impl Session {
     /// The open transaction is over, before its EXEC's turn to be delivered: nothing of it is kept, or watched.
     pub(super) fn end_transaction(&mut self) {
         let state = &mut self.transaction;
-        (state.open, state.watching, state.watch_lost, state.unrepeatable) = (false, false, false, false);
+        (state.open, state.watching, state.watch_lost, state.unrepeatable) = (false, false, false, None);
         self.pipeline.release_delivered();
     }
 
@@ -176,8 +186,8 @@ impl Session {
     pub(super) fn lose_transaction(&mut self) {
         let state = &mut self.transaction;
         state.watch_lost |= std::mem::take(&mut state.watching);
-        let death = if state.unrepeatable && state.open {
-            Death::TooLarge
+        let death = if let Some(death) = state.unrepeatable.filter(|_| state.open) {
+            death
         } else if state.watch_lost {
             Death::WatchLost
         } else {
@@ -208,7 +218,7 @@ impl Session {
         }
         let state = &mut self.transaction;
         if ended {
-            (state.watch_lost, state.unrepeatable) = (false, false);
+            (state.watch_lost, state.unrepeatable) = (false, None);
         } else if inside {
             state.dead = Some(death);
         }
@@ -238,3 +248,5 @@ const QUEUED: Bytes = Bytes::from_static(b"+QUEUED\r\n");
 /// In Redis' words.
 const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
 const TOO_LARGE: &str = "EXECABORT Transaction discarded because of: the primary changed, and the transaction was too large to be sent again";
+const NAMES_CLIENTS: &str =
+    "EXECABORT Transaction discarded because of: the primary changed, and the transaction names clients by their ids";

@@ -5,11 +5,14 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod admin;
 mod auth;
 mod changes;
 mod differential;
+mod durable;
 mod failover;
 mod hostile;
+mod ids;
 mod libraries;
 mod lifecycle;
 mod memory;

@@ -13,6 +13,7 @@ use crate::cli::operator::json;
 use crate::cli::show::{Paint, say, tell};
 use crate::config::fleet::{Choice, Fleet};
 use crate::control::rollout::{self, Means, Told, sight};
+use crate::io::admin_access::Access;
 use crate::io::clock;
 use crate::io::exec::{JobFolder, write_whole};
 use crate::io::journal_file::JournalFile;
@@ -72,16 +73,18 @@ pub(crate) fn run(launch: Launch) -> ExitCode {
 /// Whether a rollout of the whole fleet could begin; changes nothing.
 pub(crate) fn check(fleet: &Path, as_json: bool) -> ExitCode {
     to_its_end(async {
-        let fleet = load(fleet)?;
+        let (fleet, access) = load(fleet)?;
         let plans = [Kind::Patch, Kind::Reboot].map(|kind| fleet.plan(kind, &Choice::default()));
         let [patch, reboot] = plans;
         let plan = patch.or_else(|why| reboot.map_err(|_| Refusal::Usage(why)))?;
-        Ok(preflight::show(&fleet, &plan, as_json).await)
+        Ok(preflight::show(&fleet, &access, &plan, as_json).await)
     })
 }
 
-fn load(path: &Path) -> Result<Fleet, Refusal> {
-    Fleet::load(path).map_err(|problems| Refusal::Usage(format!("\n{problems}")))
+fn load(path: &Path) -> Result<(Fleet, Access), Refusal> {
+    let fleet = Fleet::load(path).map_err(|problems| Refusal::Usage(format!("\n{problems}")))?;
+    let access = Access::load(&fleet.login).map_err(Refusal::Usage)?;
+    Ok((fleet, access))
 }
 
 fn to_its_end(command: impl Future<Output = Result<bool, Refusal>>) -> ExitCode {
@@ -107,17 +110,17 @@ fn refused(refusal: &Refusal) -> ExitCode {
 
 async fn whole(mut launch: Launch) -> Result<bool, Refusal> {
     let common = launch.common.clone();
-    let fleet = load(&common.fleet)?;
+    let (fleet, access) = load(&common.fleet)?;
     let window = common.window.as_deref().map(|text| Window::parse(text, TimeZone::system())).transpose();
     let window = window.map_err(|why| Refusal::Usage(format!("--window: {why}")))?;
     let folder = common.state.clone().unwrap_or_else(|| common.fleet.with_extension("rollout"));
     if common.dry_run {
-        choose(&mut launch, &fleet).await?;
+        choose(&mut launch, &fleet, &access).await?;
         let plan = fleet.plan(launch.kind, &launch.choice).map_err(Refusal::Usage)?;
-        return Ok(preflight::show(&fleet, &plan, common.json).await);
+        return Ok(preflight::show(&fleet, &access, &plan, common.json).await);
     }
     let (journal, history) = JournalFile::open(&folder.join("journal.jsonl"))?;
-    let (mut journal, history) = take_up(&mut launch, &fleet, &folder, journal, history).await?;
+    let (mut journal, history) = take_up(&mut launch, (&fleet, &access), &folder, journal, history).await?;
     let manner = Manner {
         parallel: fleet.parallel,
         shard: Settings { settle: fleet.settle, back_within: fleet.back_within, unknown: common.work_was },
@@ -134,14 +137,14 @@ async fn whole(mut launch: Launch) -> Result<bool, Refusal> {
             (id, Vec::new(), Rollout::new(plan, manner, clock::now()))
         }
     };
-    let means = Means { fleet, id, folder: folder.join("commands"), window };
+    let means = Means { fleet, access, id, folder: folder.join("commands"), window };
     accompany(rollout, journal, means, records, &folder, common.json).await
 }
 
 /// What the journal asks for: nothing, to go on, or to be put aside; a plan of a roll-back comes from it.
 async fn take_up(
     launch: &mut Launch,
-    fleet: &Fleet,
+    (fleet, access): (&Fleet, &Access),
     folder: &Path,
     journal: JournalFile,
     history: Option<History>,
@@ -150,7 +153,7 @@ async fn take_up(
         if launch.kind == Kind::RollBack {
             return Err(Refusal::Usage(format!("{}: there is no patch to be rolled back", folder.display())));
         }
-        choose(launch, fleet).await?;
+        choose(launch, fleet, access).await?;
         return Ok((journal, None));
     };
     let open = !history.finished && !launch.common.fresh;
@@ -168,7 +171,7 @@ async fn take_up(
                 history.plan.kind.name()
             )));
         }
-        _ => choose(launch, fleet).await?,
+        _ => choose(launch, fleet, access).await?,
     }
     fleet.plan(launch.kind, &launch.choice).map_err(Refusal::Usage)?;
     wait_for_commands(&history, folder).await;
@@ -202,7 +205,7 @@ async fn wait_for_commands(history: &History, folder: &Path) {
 }
 
 /// Finds out which nodes are meant where that depends on who is primary.
-async fn choose(launch: &mut Launch, fleet: &Fleet) -> Result<(), Refusal> {
+async fn choose(launch: &mut Launch, fleet: &Fleet, access: &Access) -> Result<(), Refusal> {
     if launch.targets == Targets::All {
         return Ok(());
     }
@@ -212,7 +215,7 @@ async fn choose(launch: &mut Launch, fleet: &Fleet) -> Result<(), Refusal> {
         let at = match &launch.targets {
             Targets::Named(name) => shard.nodes.iter().position(|node| node == name),
             role => {
-                let seen = sight::look(fleet, shard).await;
+                let seen = sight::look(fleet, access, shard).await;
                 let primary = healthy(&seen, &shard.nodes);
                 let primary = primary.map_err(|why| Refusal::Failed(format!("{}: {why}", shard.name)))?;
                 let wanted = |node: &usize| (*node == primary) == (*role == Targets::Primary);

@@ -11,7 +11,7 @@ use crate::cli::show::{Paint, say};
 use crate::config::fleet::Fleet;
 use crate::control::rollout::sight;
 use crate::io::admin::{GateReport, SwitchoverOrder};
-use crate::io::admin_client::AdminClient;
+use crate::io::admin_access::Access;
 use crate::patch::health::healthy;
 use crate::patch::plan::{Hook, Plan, ShardPlan};
 
@@ -33,10 +33,10 @@ struct ShardFound {
 }
 
 /// Shows what was found; whether everything is ready.
-pub(crate) async fn show(fleet: &Fleet, plan: &Plan, as_json: bool) -> bool {
+pub(crate) async fn show(fleet: &Fleet, access: &Access, plan: &Plan, as_json: bool) -> bool {
     let mut shards = Vec::new();
     for shard in &plan.shards {
-        shards.push(look(fleet, shard).await);
+        shards.push(look(fleet, access, shard).await);
     }
     let faults = commands(fleet, plan);
     let sound = |shard: &ShardFound| shard.fault.is_none() && shard.gates.iter().all(|gate| gate.passed);
@@ -46,9 +46,9 @@ pub(crate) async fn show(fleet: &Fleet, plan: &Plan, as_json: bool) -> bool {
     ready
 }
 
-async fn look(fleet: &Fleet, shard: &ShardPlan) -> ShardFound {
+async fn look(fleet: &Fleet, access: &Access, shard: &ShardPlan) -> ShardFound {
     let mut found = ShardFound { shard: shard.name.clone(), primary: None, fault: None, gates: Vec::new() };
-    let primary = match healthy(&sight::look(fleet, shard).await, &shard.nodes) {
+    let primary = match healthy(&sight::look(fleet, access, shard).await, &shard.nodes) {
         Ok(primary) => primary,
         Err(why) => return ShardFound { fault: Some(why), ..found },
     };
@@ -57,7 +57,7 @@ async fn look(fleet: &Fleet, shard: &ShardPlan) -> ShardFound {
         fleet.shard(&shard.name).filter(|_| shard.is_pair()).and_then(|shard| shard.nodes.get(1 - primary.min(1)));
     if let Some(target) = target {
         let order = SwitchoverOrder { to: Some(target.name.clone()), timeout_ms: None, dry_run: true };
-        match AdminClient::new(target.admin.clone()).switchover(&order, |_| {}).await {
+        match access.client(&target.admin).switchover(&order, |_| {}).await {
             Ok(report) => {
                 found.gates = report.gates;
                 found.fault = report.stopped.map(|stopped| stopped.why);

@@ -37,7 +37,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
 }
 
 async fn once(args: &Args) -> Ended {
-    let status = args.reach.client().status().await?;
+    let status = args.reach.client()?.status().await?;
     if args.json {
         say(&operator::json(&status));
     } else {
@@ -51,7 +51,7 @@ fn shown(status: &Status) -> String {
 }
 
 async fn watch(args: &Args) -> Ended {
-    let client = args.reach.client();
+    let client = args.reach.client()?;
     let redraw = std::io::stdout().is_terminal() && !args.json;
     loop {
         let text = match client.status().await {

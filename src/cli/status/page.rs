@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::cli::show::{Paint, bytes, count, counted, indented, table, time, time_ms};
-use crate::io::admin::{ChangeReport, NodeLink, NodeRole, NodeStatus, Status, ViewState};
+use crate::io::admin::{Acknowledge, ChangeReport, NodeLink, NodeRole, NodeStatus, Status, ViewState};
 
 /// Characters of an id that tell one from another.
 const SHORT_ID: usize = 8;
@@ -67,6 +67,14 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
             counted(clients.commands, "command")
         ),
     )];
+    if let Some(acknowledge) = status.acknowledge {
+        let text = match acknowledge {
+            Acknowledge::Replicated => "answered once a replica has them",
+            Acknowledge::Alone => "answered without a replica: there is none",
+            Acknowledge::Refused => "refused: there is no replica",
+        };
+        facts.push(("Writes", text.to_owned()));
+    }
     if let Some(hold) = &status.hold {
         let end = match hold.left_ms {
             0 => "its limit has passed".to_owned(),

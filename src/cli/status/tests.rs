@@ -56,6 +56,7 @@ fn well() -> Status {
             reason: None,
             since_ms: 8_000_000,
         },
+        acknowledge: None,
         hold: None,
         connections: ConnectionsStatus { open: 212, accepted: 8_412, commands: 91_234_567 },
         peers: vec![PeerStatus { instance: "1f3c".into(), node: Some("b".into()), age_ms: 430 }],

@@ -44,7 +44,7 @@ async fn switch(args: &Args) -> Ended {
             tell(&line);
         }
     };
-    let report = args.reach.client().switchover(&order, live).await?;
+    let report = args.reach.client()?.switchover(&order, live).await?;
     say(&if args.json { operator::json(&report) } else { page::page(&report, Paint::for_stdout()) });
     Ok(verdict(&report))
 }

@@ -163,7 +163,7 @@ fn what_only_makes_sense_together_is_asked_for_together() {
             "probe-interval = \"5ms\"\nprobe-fast-interval = \"6ms\"",
             "x.toml:6:23: probe-fast-interval may not be longer",
         ),
-        ("admin = \"0.0.0.0:9380\"", "x.toml:5:9: 0.0.0.0:9380 is not a loopback address"),
+        ("admin = \"0.0.0.0:9380\"", "x.toml:5:9: 0.0.0.0:9380 can be reached from other machines"),
         ("log-format = \"xml\"", "x.toml:5:14: expected text or json, not \"xml\""),
         ("log = \"changeover=loud\"", "x.toml:5:7: expected error, warn, info"),
         ("channel = \"a b\"", "x.toml:5:11: expected 1 to 64 characters without blanks"),
@@ -191,4 +191,17 @@ proptest::proptest! {
             drop(problems.to_string());
         }
     }
+}
+
+#[test]
+fn an_admin_api_that_others_can_reach_needs_a_login() {
+    let folder = Folder::new();
+    std::fs::write(folder.0.path().join("token"), "short\n").unwrap();
+    let wrong = |text: &str| folder.report(&format!("{SMALLEST}{text}"), &[]);
+    let shown = wrong("admin = \"0.0.0.0:7000\"\n");
+    assert!(shown.contains("it needs admin-client-ca") && shown.contains("^^^"), "{shown}");
+    let shown = wrong("admin = \"0.0.0.0:7000\"\nadmin-token-file = \"token\"\n");
+    assert!(shown.contains("holds no token"), "{shown}");
+    let shown = wrong("admin = \"unix:x.sock\"\nadmin-client-ca = \"ca.crt\"\n");
+    assert!(shown.contains("is for an admin API over TCP"), "{shown}");
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::keys::Kind as Value;
 use super::problem::{Place, Problems};
-use super::{Admin, value};
+use super::{AdminAddress, AdminLogin, value};
 use crate::patch::plan::{Hook, Kind, Plan, ShardPlan, Steps};
 
 /// Everything that a rollout needs to know.
@@ -33,6 +33,8 @@ pub struct Fleet {
     pub restarts: bool,
     /// The first primary becomes primary again at the end.
     pub switch_back: bool,
+    /// What is shown to proxies that are reached with TLS.
+    pub login: AdminLogin,
     /// The commands.
     pub commands: Commands,
     /// The shards, in the order of the file.
@@ -74,7 +76,7 @@ pub struct Node {
     /// What its proxy calls it (`self`).
     pub name: String,
     /// Where its proxy serves the admin API.
-    pub admin: Admin,
+    pub admin: AdminAddress,
 }
 
 /// A key of the file.
@@ -97,6 +99,8 @@ pub(super) enum Form {
     Number(Value),
     /// `true` or `false`.
     Switch,
+    /// A file; relative to the folder of the fleet file.
+    File,
     /// A list of texts.
     Command,
 }
@@ -105,7 +109,7 @@ const SECOND: u64 = 1000;
 const DAY: u64 = 24 * 3600 * SECOND;
 
 /// The keys at the top of the file.
-pub const KEYS: [Key; 8] = [
+pub const KEYS: [Key; 12] = [
     key("parallel", Form::Number(Value::Count(1, 1000)), "1", "groups that are worked on at the same time"),
     key(
         "settle",
@@ -139,6 +143,10 @@ pub const KEYS: [Key; 8] = [
         "the work restarts Redis: the node is not back before another process runs there",
     ),
     key("switch-back", Form::Switch, "true", "the first primary becomes primary again at the end"),
+    key("admin-ca", Form::File, "", "who signed the certificates of proxies that are reached by `https://`"),
+    key("admin-cert", Form::File, "", "the certificate shown to them (their `admin-client-ca`); needs `admin-key`"),
+    key("admin-key", Form::File, "", "its key"),
+    key("admin-token-file", Form::File, "", "the token shown to them (their `admin-token-file`)"),
 ];
 
 /// The keys under `[commands]`.

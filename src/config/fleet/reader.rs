@@ -4,7 +4,7 @@
 //! holds is either taken or reported.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{COMMANDS, Commands, Fleet, Form, KEYS, Key, Node, Place, Problems, Shard, value};
 use crate::config::source::distance;
+use crate::config::{AdminAddress, AdminLogin, admin_address};
 
 /// A pair, or a single node.
 const MAX_NODES: usize = 2;
@@ -48,6 +49,7 @@ enum Read {
     Number(u64),
     Switch(bool),
     Command(Vec<String>),
+    File(PathBuf),
 }
 
 impl Reader<'_> {
@@ -74,7 +76,16 @@ impl Reader<'_> {
             _ => fallback(name),
         };
         let switch = |name: &str| !matches!(settings.get(name), Some(Read::Switch(false)));
+        let file = |name: &str| match settings.get(name) {
+            Some(Read::File(file)) => Some(file.clone()),
+            _ => None,
+        };
+        let (ca, cert, key) = (file("admin-ca"), file("admin-cert"), file("admin-key"));
+        let token_file = file("admin-token-file");
+        let login = AdminLogin { ca, client: cert.clone().zip(key.clone()), token_file };
+        self.check_login(&login, cert.is_some() != key.is_some(), &shards);
         Fleet {
+            login,
             parallel: usize::try_from(number("parallel")).unwrap_or(usize::MAX),
             settle: Duration::from_millis(number("settle")),
             back_within: Duration::from_millis(number("back-within")),
@@ -88,6 +99,16 @@ impl Reader<'_> {
         }
     }
 
+    fn check_login(&mut self, login: &AdminLogin, halves: bool, shards: &[Shard]) {
+        if halves {
+            self.problems.add(Place::Nowhere, "admin-cert and admin-key belong together");
+        }
+        let mut nodes = shards.iter().flat_map(|shard| &shard.nodes);
+        if let Some(node) = nodes.find(|node| matches!(node.admin, AdminAddress::Tls { .. }) && login.ca.is_none()) {
+            self.problems.add(Place::Nowhere, format!("{}: needs admin-ca: who signed its certificate", node.admin));
+        }
+    }
+
     fn value(&mut self, key: &Key, item: &Item<'_>) -> Option<Read> {
         let read = match (key.kind, item.get_ref()) {
             (Form::Number(kind), DeValue::String(text)) => value::number(kind, text).map(Read::Number),
@@ -98,6 +119,10 @@ impl Reader<'_> {
             (Form::Number(kind), _) => Err(format!("{}: expected {}", key.name, kind.placeholder())),
             (Form::Switch, DeValue::Boolean(on)) => Ok(Read::Switch(*on)),
             (Form::Switch, _) => Err(format!("{}: expected true or false", key.name)),
+            (Form::File, DeValue::String(file)) if !file.is_empty() => {
+                Ok(Read::File(self.path.parent().unwrap_or(Path::new("")).join(file.as_ref())))
+            }
+            (Form::File, _) => Err(format!("{}: expected a path", key.name)),
             (Form::Command, DeValue::Array(words)) if !words.is_empty() => self.words(words).map(Read::Command),
             (Form::Command, _) => Err(format!(
                 "{}: expected a program and its arguments as a list, such as [\"ssh\", \"{{node}}\", \"patch\"]; no shell \
@@ -193,12 +218,12 @@ impl Reader<'_> {
             let Some((name, admin)) = text.split_once('=') else {
                 self.wrong(
                     item,
-                    "expected NAME=ADMIN, such as \"a=unix:/run/changeover-a.sock\" or \"a=127.0.0.1:9380\"",
+                    "expected NAME=ADMIN, such as \"a=unix:/run/changeover-a.sock\" or \"a=https://redis-a:9380\"",
                 );
                 continue;
             };
             let Some(name) = self.name(item, name) else { continue };
-            let admin = match value::admin(admin) {
+            let admin = match admin_address(admin) {
                 Ok(admin) => admin,
                 Err(message) => {
                     self.wrong(item, &message);

@@ -324,7 +324,7 @@ impl Owner {
             running.announced = true;
         }
         // Our own workers first: they are the busiest way to the primary that we can stop without a message.
-        self.publish_orders();
+        self.publish_orders(now);
         self.say(Kind::Hold { id, deadline_ms: crate::io::admin::whole_ms(until.saturating_sub(now)) }, now);
     }
 

@@ -19,6 +19,7 @@ mod failover;
 mod follow;
 mod leave;
 mod pair;
+mod receipts;
 mod tell;
 
 use std::sync::Arc;
@@ -97,6 +98,7 @@ pub struct Owner {
     leaving: Option<leave::Leaving>,
     failover: Option<Failover>,
     question: Option<failover::Question>,
+    receipts: receipts::Witness,
     view_since: Duration,
     /// A primary was named since the process began.
     served: bool,
@@ -141,6 +143,7 @@ impl Owner {
             changes: Changes::default(),
             running: None,
             leaving: None,
+            receipts: receipts::Witness::default(),
             view_since: now,
             served: false,
             announced: None,
@@ -266,7 +269,7 @@ impl Owner {
         self.drive_switchover(now);
         self.follow(now);
         self.drive_failover(now);
-        self.publish_orders();
+        self.publish_orders(now);
         self.publish_pace();
         if self.dirty || self.status_due <= now {
             self.publish_status(now);
@@ -275,7 +278,8 @@ impl Owner {
         }
     }
 
-    fn publish_orders(&mut self) {
+    fn publish_orders(&mut self, now: Duration) {
+        let replica = self.replica_there(now);
         let view = self.topology.view();
         let suspended = self.failover.as_ref().is_some_and(Failover::suspends);
         let primary = view.primary.as_ref().ok().copied();
@@ -286,6 +290,7 @@ impl Owner {
             // A node whose replica may have been promoted unseen is not served, but still watched.
             primary: primary.filter(|_| !suspended),
             given_up: view.given_up,
+            replica,
             hold: self.holding.orders(),
             drain: self.leaving.as_ref().map(leave::Leaving::orders),
         };

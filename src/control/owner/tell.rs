@@ -41,6 +41,7 @@ impl Owner {
             uptime_ms: whole_ms(now),
             nodes: self.nodes_status(now),
             view: self.view_status(now),
+            acknowledge: self.acknowledge(),
             hold: self.hold_status(totals.gauge(Gauge::HeldSessions), now),
             connections: ConnectionsStatus {
                 open: totals.gauge(Gauge::ConnectionsOpen),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::fleet::Fleet;
+use crate::io::admin_access::Access;
 use crate::io::clock;
 use crate::io::journal_file::{JournalFile, JournalFileError};
 use crate::patch::health::Observation;
@@ -44,6 +45,8 @@ pub enum Told<'a> {
 pub struct Means {
     /// How nodes are reached, and the commands.
     pub fleet: Fleet,
+    /// What is shown to them.
+    pub access: Access,
     /// The rollout's own name; commands are started under it.
     pub id: String,
     /// Where the folders of commands are.
@@ -159,7 +162,7 @@ impl<W: FnMut(Told<'_>)> Run<'_, W> {
             let (means, plan, events) = (Arc::clone(&self.means), Arc::clone(&self.plan), self.events.clone());
             spawn(async move {
                 let seen = match plan.shards.get(shard) {
-                    Some(plan) => sight::look(&means.fleet, plan).await,
+                    Some(plan) => sight::look(&means.fleet, &means.access, plan).await,
                     None => Observation { asked_at: clock::now(), proxies: Vec::new() },
                 };
                 let _ = events.send(Event::Seen { shard, seen }).await;

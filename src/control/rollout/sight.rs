@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::fleet::{Fleet, Node};
 use crate::io::admin::{NodeLink, NodeRole, NodeStatus, Status};
-use crate::io::admin_client::AdminClient;
+use crate::io::admin_access::Access;
 use crate::io::clock;
 use crate::patch::health::{NodeSeen, Observation, Proxy, Sight};
 use crate::patch::plan::ShardPlan;
@@ -16,10 +16,10 @@ use crate::patch::plan::ShardPlan;
 const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Asks every proxy of the shard at the same time.
-pub async fn look(fleet: &Fleet, shard: &ShardPlan) -> Observation {
+pub async fn look(fleet: &Fleet, access: &Access, shard: &ShardPlan) -> Observation {
     let asked = clock::now();
     let nodes = fleet.shard(&shard.name).map_or(&[][..], |shard| shard.nodes.as_slice());
-    let (first, second) = tokio::join!(ask(nodes.first()), ask(nodes.get(1)));
+    let (first, second) = tokio::join!(ask(access, nodes.first()), ask(access, nodes.get(1)));
     let answers: Vec<_> = [first, second].into_iter().flatten().collect();
     let age = answers.iter().flatten().flat_map(|status| &status.nodes).filter(|node| node.link == NodeLink::Up);
     let age = age.filter_map(|node| node.last_heard_ms).max().unwrap_or_default();
@@ -30,8 +30,8 @@ pub async fn look(fleet: &Fleet, shard: &ShardPlan) -> Observation {
     Observation { asked_at: asked.saturating_sub(Duration::from_millis(age)), proxies: proxies.collect() }
 }
 
-async fn ask(node: Option<&Node>) -> Option<Result<Status, String>> {
-    let client = AdminClient::new(node?.admin.clone());
+async fn ask(access: &Access, node: Option<&Node>) -> Option<Result<Status, String>> {
+    let client = access.client(&node?.admin);
     Some(match tokio::time::timeout(DEADLINE, client.status()).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err(format!("{}: no answer in time", client.name())),

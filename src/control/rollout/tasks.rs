@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::Means;
 use crate::config::fleet::Node;
 use crate::io::admin::{DrainStatus, Outcome, Progress, Status, SwitchoverOrder, whole_ms};
-use crate::io::admin_client::{AdminClient, AskError};
+use crate::io::admin_access::Access;
+use crate::io::admin_client::AskError;
 use crate::io::clock;
 use crate::io::exec::{Ended, Job, JobFolder};
 use crate::patch::journal::Felt;
@@ -26,12 +27,12 @@ const ECHO: Duration = Duration::from_millis(300);
 pub(super) async fn carry_out(means: &Means, plan: &Plan, shard: &ShardPlan, task: Task) -> Answer {
     let nodes = means.fleet.shard(&shard.name).map_or(&[][..], |shard| shard.nodes.as_slice());
     match task {
-        Task::Switchover { to } => match tokio::time::timeout(SWITCHOVER, switchover(nodes, to)).await {
+        Task::Switchover { to } => match tokio::time::timeout(SWITCHOVER, switchover(&means.access, nodes, to)).await {
             Ok(answer) => answer,
             Err(_) => Answer::Failed("no report in time".to_owned()),
         },
         Task::Drain { node } => match nodes.get(node) {
-            Some(node) => tokio::time::timeout(DRAIN, drain(node)).await.unwrap_or_else(|_| slow()),
+            Some(node) => tokio::time::timeout(DRAIN, drain(&means.access, node)).await.unwrap_or_else(|_| slow()),
             None => Answer::Failed("no such node".to_owned()),
         },
         Task::Run { node, hook, attempt } => {
@@ -69,11 +70,11 @@ fn folder(means: &Means, shard: &ShardPlan, node: usize, hook: Hook, attempt: u3
     JobFolder::new(means.folder.join(&means.id).join(name))
 }
 
-async fn switchover(nodes: &[Node], to: usize) -> Answer {
+async fn switchover(access: &Access, nodes: &[Node], to: usize) -> Answer {
     let Some(target) = nodes.get(to) else { return Answer::Failed("no such node".to_owned()) };
     let order = SwitchoverOrder { to: Some(target.name.clone()), timeout_ms: None, dry_run: false };
     let began = clock::unix_millis();
-    let report = match AdminClient::new(target.admin.clone()).switchover(&order, |_: &Progress| {}).await {
+    let report = match access.client(&target.admin).switchover(&order, |_: &Progress| {}).await {
         Ok(report) => report,
         Err(error) => return Answer::Failed(error.to_string()),
     };
@@ -86,7 +87,7 @@ async fn switchover(nodes: &[Node], to: usize) -> Answer {
     }
     tokio::time::sleep(ECHO).await;
     let mut felt = Felt { longest_stall_ms: report.longest_stall_ms, held: report.held, ..Felt::default() };
-    let (first, second) = tokio::join!(changes(nodes.first(), began), changes(nodes.get(1), began));
+    let (first, second) = tokio::join!(changes(access, nodes.first(), began), changes(access, nodes.get(1), began));
     if first.is_some() || second.is_some() {
         let (one, other) = (first.unwrap_or_default(), second.unwrap_or_default());
         felt.longest_stall_ms = [felt.longest_stall_ms, one.0, other.0].into_iter().flatten().reduce(f64::max);
@@ -96,15 +97,15 @@ async fn switchover(nodes: &[Node], to: usize) -> Answer {
 }
 
 /// The longest wait and the sessions held by one proxy, in changes since then.
-async fn changes(node: Option<&Node>, since_unix_ms: u64) -> Option<(Option<f64>, u64)> {
-    let status: Status = AdminClient::new(node?.admin.clone()).status().await.ok()?;
+async fn changes(access: &Access, node: Option<&Node>, since_unix_ms: u64) -> Option<(Option<f64>, u64)> {
+    let status: Status = access.client(&node?.admin).status().await.ok()?;
     let changes: Vec<_> = status.last_changes.iter().filter(|change| change.at_unix_ms >= since_unix_ms).collect();
     let longest = changes.iter().filter_map(|change| change.longest_stall_ms).reduce(f64::max);
     (!changes.is_empty()).then(|| (longest, changes.iter().map(|change| change.held).sum()))
 }
 
-async fn drain(node: &Node) -> Answer {
-    let client = AdminClient::new(node.admin.clone());
+async fn drain(access: &Access, node: &Node) -> Answer {
+    let client = access.client(&node.admin);
     let before = match client.status().await {
         Ok(status) => status.instance,
         // Gone already: by an earlier order, or by hand.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::{self, Admin, ClientLimits, Config, DrainTimes, HoldLimits, ProbeTimes, ServerTls};
+use crate::config::{self, Admin, ClientLimits, Config, DrainTimes, Durability, HoldLimits, ProbeTimes, ServerTls};
 use crate::control::plane::Plane;
 use crate::control::{inbox, spawn};
 use crate::io::admin::{AdminHandle, AdminRequest, Progress, Status, SwitchoverOrder, SwitchoverReport};
@@ -178,6 +178,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         redis_user: None,
         redis_password: None,
         admin: Admin::Unix(pair.dir().join(name)),
+        admin_guard: None,
         metrics: None,
         workers: 2,
         lanes: true,
@@ -189,6 +190,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
             fast_interval: Duration::from_millis(5),
             deadline: Duration::from_millis(500),
         },
+        durability: Durability { replicated: false, patience: Duration::from_secs(1), strict: false },
         limits: ClientLimits {
             connections: 10,
             handshake: Duration::from_secs(1),

@@ -117,6 +117,14 @@ impl Upstream {
             Self::Tls(tls) => tls.get_ref().0.get_ref(),
         }
     }
+
+    /// Its node was given up. What the system has not delivered by now must not arrive later: a command whose outcome
+    /// was said to be unknown would run after commands that the same client sent since.
+    pub fn forsake(&self) {
+        if let Err(error) = socket2::SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a connection cannot be reset");
+        }
+    }
 }
 
 /// Connects to `target`; gives up at `deadline` (process clock).

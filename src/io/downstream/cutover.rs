@@ -21,7 +21,11 @@ impl Conversation {
     /// The session is subscribed on an upstream that is to be left, and has nothing else under way.
     pub(super) fn goes_over(&self) -> bool {
         let leaving = matches!(&self.up, Up::Ready(up) if up.leaving.is_some());
-        leaving && self.session.subscribed() && self.session.in_flight() == 0 && self.may_begin()
+        leaving
+            && self.session.subscribed()
+            && !self.session.redirects()
+            && self.session.in_flight() == 0
+            && self.may_begin()
     }
 
     /// Called in each round: opens the second upstream, and puts it in the first one's place when it is time.

@@ -11,6 +11,7 @@
 mod cutover;
 mod handshake;
 mod hold;
+mod identity;
 mod shared;
 mod tally;
 mod upstream;
@@ -55,7 +56,8 @@ const KEEP: usize = 16 * 1024;
 pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: std::net::TcpStream) {
     worker.stats.add(Counter::ConnectionsAccepted, 1);
     let seat = worker.sit(clock::now());
-    let reason = match handshake::accept(&worker, &tls, socket).await {
+    // Boxed, so that what only the handshake needs is given back after it.
+    let reason = match Box::pin(handshake::accept(&worker, &tls, socket)).await {
         Some(client) => {
             let conversation = Conversation::new(Rc::clone(&worker), Rc::clone(&seat), client);
             let reason = std::future::poll_fn(|cx| conversation.borrow_mut().poll(cx)).await;
@@ -94,6 +96,7 @@ pub(super) struct Conversation {
     rest_at: Option<Duration>,
     retry: Retry,
     held: Held,
+    ids: identity::Ids,
     /// The client has closed its side.
     gone: bool,
     /// Why the conversation ends, once it does; the rest of `out` is written first.
@@ -129,6 +132,7 @@ impl Conversation {
                 rest_at: None,
                 retry: Retry::default(),
                 held: Held::default(),
+                ids: identity::Ids::default(),
                 gone: false,
                 ending: None,
                 version: 0,
@@ -153,6 +157,7 @@ impl Conversation {
                 return self.poll_close(cx).map(|()| reason);
             }
             let mut moved = self.follow_orders();
+            moved |= self.follow_ids(cx);
             moved |= self.poll_from_upstream(cx);
             moved |= self.poll_next(cx);
             moved |= self.poll_from_client(cx);
@@ -322,6 +327,7 @@ impl Conversation {
     }
 
     fn end(&mut self) {
+        self.leave_register();
         self.let_upstream_go();
         self.held.abandon(&self.worker, self.now);
         self.worker.reckon_kept(self.kept, 0);

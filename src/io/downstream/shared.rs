@@ -107,7 +107,8 @@ impl Conversation {
         let mark = up.lane.begin(bytes);
         let count = bytes.len();
         let commands = self.session.sent(count);
-        up.lane.owe(mark, commands, &me, self.ticket);
+        let wrote = self.session.take_written();
+        up.lane.owe(mark, commands, wrote, &me, self.ticket);
         true
     }
 
@@ -122,6 +123,14 @@ impl Conversation {
             self.out.clear();
             self.ending = Some(crate::metrics::worker::Counter::ClosedSlow);
             self.leave_upstream();
+        }
+    }
+
+    /// The lane has the receipt for what was written under this ticket.
+    pub(in crate::io) fn hear_receipt(&mut self, ticket: u32, receipt: &[u8]) {
+        if ticket == self.ticket {
+            self.session.handle_receipt(receipt, &mut self.out);
+            self.rouse();
         }
     }
 
@@ -146,7 +155,8 @@ impl crate::io::worker::Worker {
             return Some(lane);
         }
         let target = self.pool.target(node)?.clone();
-        let lane = Lane::new(key.clone(), node, epoch);
+        let receipt = self.settings.receipts.as_ref().map(|receipts| receipts.question.clone());
+        let lane = Lane::new(key.clone(), node, epoch, receipt);
         self.keep_lane(&lane);
         tokio::task::spawn_local(lane::run(Rc::clone(self), Rc::clone(&lane), target));
         Some(lane)

@@ -17,6 +17,7 @@ pub(super) fn record(stats: &WorkerStats, tally: &Tally) {
         (Counter::ResentRefused, tally.resent_refused),
         (Counter::ResentLost, tally.resent_lost),
         (Counter::UnknownOutcomes, tally.unknown),
+        (Counter::WritesAlone, tally.alone),
         (Counter::MessageGaps, tally.gaps),
         (Counter::WatchFailed, tally.watch_failed),
         (Counter::ProtocolErrorsClient, tally.malformed),

@@ -160,9 +160,11 @@ impl Conversation {
         let worker = Rc::clone(&self.worker);
         let orders = worker.orders();
         self.session.follow(orders.mark);
+        self.session.handle_replica(orders.replica);
         match &mut self.up {
             Up::Ready(up) if up.epoch <= orders.given_up => {
                 drop(orders);
+                up.stream.forsake();
                 if self.session.in_flight() > 0 || self.session.is_raw() || !self.rescue() {
                     self.drop_upstream();
                 }
@@ -238,6 +240,10 @@ impl Conversation {
 
     /// The connection ended by itself.
     pub(super) fn lose_upstream(&mut self) {
+        if self.was_killed() {
+            self.ending = Some(Counter::ClosedKilled);
+            return;
+        }
         let place = match &self.up {
             Up::Ready(up) => {
                 self.worker.stats.add(Counter::UpstreamLost, 1);
@@ -369,7 +375,7 @@ impl Conversation {
         let rest = self.rest_at.filter(|_| matches!(self.up, Up::Ready(_)));
         let waits = matches!(self.up, Up::None) && self.session.wants_upstream() && self.may_begin();
         let retry = if waits { self.retry.due(self.worker.orders().epoch) } else { None };
-        [leave, farewell, retry, rest, self.hold_deadline()].into_iter().flatten().min()
+        [leave, farewell, retry, rest, self.hold_deadline(), self.ids_deadline()].into_iter().flatten().min()
     }
 
     /// Sleeps until the next time-out; wakes itself when it has passed.

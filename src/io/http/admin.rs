@@ -1,9 +1,10 @@
 //! Routes for operators: `GET /v1/status`, `POST /v1/switchover`, `/v1/drain`, `/v1/adopt`.
 //!
 //! JSON in and out; a refusal is 409, a busy or ended owner 503, both with `{"error": …}`. A switchover answers with one
-//! JSON object per line as things happen, the report last, and goes on when its asker hangs up. Over TCP there is no
-//! login (loopback only), so requests that a browser was lured into are refused: every POST must be JSON, no request
-//! may carry `Origin`, and `Host` must be a loopback name.
+//! JSON object per line as things happen, the report last, and goes on when its asker hangs up. On a loopback address
+//! there is no login, so requests that a browser was lured into are refused: every POST must be JSON, no request may
+//! carry `Origin`, and `Host` must be a loopback name. Beyond it, TLS has asked for a certificate, or every request must
+//! carry the token; what does not is 401 and learns nothing.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -11,6 +12,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest;
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Request, State};
@@ -23,16 +26,26 @@ use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::Secret;
 use crate::io::admin::{AdminHandle, AdminRequest, AdoptOrder, PROGRESS_LINES, Progress, Refused, SwitchoverOrder};
 
+/// Who may ask.
+#[derive(Clone, Debug)]
+pub enum Guard {
+    /// Whoever can connect: a Unix socket, or a loopback address.
+    Local,
+    /// Whoever passed TLS and, where there is one, knows the token.
+    Login(Option<Secret>),
+}
+
 /// The routes.
-pub fn routes(owner: AdminHandle) -> Router {
+pub fn routes(owner: AdminHandle, guard: Guard) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/switchover", post(switchover))
         .route("/v1/drain", post(drain))
         .route("/v1/adopt", post(adopt))
-        .layer(middleware::from_fn(refuse_browsers))
+        .layer(middleware::from_fn_with_state(Arc::new(guard), admit))
         .with_state(owner)
 }
 
@@ -108,16 +121,31 @@ fn failed(status: StatusCode, why: impl Into<String>) -> Response {
     (status, Json(Refused::because(why))).into_response()
 }
 
-async fn refuse_browsers(request: Request, next: Next) -> Response {
+async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     if headers.contains_key(header::ORIGIN) {
         return failed(StatusCode::FORBIDDEN, "requests from web pages are refused");
+    }
+    if let Guard::Login(token) = &*guard {
+        let shown = headers.get(header::AUTHORIZATION).and_then(|shown| shown.as_bytes().strip_prefix(b"Bearer "));
+        return match token {
+            Some(token) if !is_token(token, shown.unwrap_or_default()) => {
+                failed(StatusCode::UNAUTHORIZED, "the token is missing or wrong (--admin-token-file)")
+            }
+            _ => next.run(request).await,
+        };
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if !is_loopback(host) {
         return failed(StatusCode::FORBIDDEN, "the Host header must be localhost or a loopback address");
     }
     next.run(request).await
+}
+
+/// Compares digests, in a time that depends on neither the token nor how much of it was right.
+fn is_token(token: &Secret, shown: &[u8]) -> bool {
+    let [token, shown] = [token.expose(), shown].map(|text| digest::digest(&digest::SHA256, text));
+    verify_slices_are_equal(token.as_ref(), shown.as_ref()).is_ok()
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -146,7 +174,16 @@ impl hyper::body::Body for Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::is_loopback;
+    use super::{Secret, is_loopback, is_token};
+
+    #[test]
+    fn only_the_whole_token_passes() {
+        let token = Secret::new(b"0123456789abcdef".to_vec());
+        assert!(is_token(&token, b"0123456789abcdef"));
+        for shown in [&b""[..], b"0", b"0123456789abcdee", b"0123456789abcdef0"] {
+            assert!(!is_token(&token, shown), "{shown:?}");
+        }
+    }
 
     #[test]
     fn only_loopback_names_pass_for_the_host() {

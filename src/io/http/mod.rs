@@ -8,6 +8,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -21,15 +22,17 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Admin;
+use crate::io::tls::ServerSide;
 
 mod admin;
 mod metrics;
 mod socket;
 
-pub use admin::routes as admin_routes;
+pub use admin::{Guard, routes as admin_routes};
 pub use metrics::{routes as metrics_routes, upkeep};
 use socket::OwnedSocket;
 
@@ -54,6 +57,7 @@ pub struct Listener(Kind);
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
+    Tls(TcpListener, Arc<ServerSide>),
     Unix(OwnedSocket),
 }
 
@@ -69,7 +73,7 @@ pub enum BindError {
         error: io::Error,
     },
     /// The admin API grants everything to whoever reaches it.
-    #[error("the admin API cannot listen on {0}: it has no login, so only a Unix socket or a loopback address will do")]
+    #[error("the admin API cannot listen on {0} without a login")]
     NotLoopback(SocketAddr),
     /// A Unix socket.
     #[error("cannot listen on unix:{path}: {error}")]
@@ -94,19 +98,23 @@ impl Listener {
         Ok(Self(Kind::Tcp(listener)))
     }
 
-    /// For operators.
-    pub async fn admin(at: &Admin) -> Result<Self, BindError> {
-        match at {
-            Admin::Tcp(addr) if !addr.ip().is_loopback() => Err(BindError::NotLoopback(*addr)),
-            Admin::Tcp(addr) => Self::metrics(*addr).await,
-            Admin::Unix(path) => Ok(Self(Kind::Unix(OwnedSocket::bind(path).await?))),
+    /// For operators; over TCP with TLS where there is a login.
+    pub async fn admin(at: &Admin, tls: Option<Arc<ServerSide>>) -> Result<Self, BindError> {
+        match (at, tls) {
+            (Admin::Unix(path), _) => Ok(Self(Kind::Unix(OwnedSocket::bind(path).await?))),
+            (Admin::Tcp(addr), Some(side)) => {
+                let listener = TcpListener::bind(addr).await.map_err(|error| BindError::Tcp { addr: *addr, error })?;
+                Ok(Self(Kind::Tls(listener, side)))
+            }
+            (Admin::Tcp(addr), None) if !addr.ip().is_loopback() => Err(BindError::NotLoopback(*addr)),
+            (Admin::Tcp(addr), None) => Self::metrics(*addr).await,
         }
     }
 
     /// The bound address, where it is TCP.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.0 {
-            Kind::Tcp(listener) => listener.local_addr().ok(),
+            Kind::Tcp(listener) | Kind::Tls(listener, _) => listener.local_addr().ok(),
             Kind::Unix(_) => None,
         }
     }
@@ -114,16 +122,34 @@ impl Listener {
     /// The socket's path, where it is a Unix socket.
     pub fn path(&self) -> Option<&Path> {
         match &self.0 {
-            Kind::Tcp(_) => None,
+            Kind::Tcp(_) | Kind::Tls(..) => None,
             Kind::Unix(socket) => Some(socket.path()),
         }
     }
 
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    async fn accept(&self) -> io::Result<Accepted> {
         Ok(match &self.0 {
-            Kind::Tcp(listener) => Box::new(listener.accept().await?.0),
-            Kind::Unix(socket) => Box::new(socket.listener().accept().await?.0),
+            Kind::Tcp(listener) => Accepted { stream: Box::new(listener.accept().await?.0), tls: None },
+            Kind::Tls(listener, side) => {
+                Accepted { stream: Box::new(listener.accept().await?.0), tls: Some(TlsAcceptor::from(side.config())) }
+            }
+            Kind::Unix(socket) => Accepted { stream: Box::new(socket.listener().accept().await?.0), tls: None },
         })
+    }
+}
+
+/// A connection whose TLS handshake, if any, is still to come.
+struct Accepted {
+    stream: Box<dyn Stream>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Accepted {
+    async fn ready(self) -> io::Result<Box<dyn Stream>> {
+        let Some(tls) = self.tls else { return Ok(self.stream) };
+        let handshake = tokio::time::timeout(HEAD_DEADLINE, tls.accept(self.stream));
+        let stream = handshake.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        Ok(Box::new(stream))
     }
 }
 
@@ -140,7 +166,7 @@ pub async fn serve(listener: Listener, routes: Router, stop: CancellationToken) 
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok(stream) => drop(connections.spawn(converse(stream, routes.clone(), stop.clone()))),
+                Ok(accepted) => drop(connections.spawn(converse(accepted, routes.clone(), stop.clone()))),
                 Err(error) => {
                     // Out of file descriptors, or the peer has left already: neither goes away by trying faster.
                     tracing::debug!(%error, "accept on an HTTP listener");
@@ -155,7 +181,11 @@ pub async fn serve(listener: Listener, routes: Router, stop: CancellationToken) 
     let _ = tokio::time::timeout(STOP_DEADLINE, finish).await;
 }
 
-async fn converse(stream: Box<dyn Stream>, routes: Router, stop: CancellationToken) {
+async fn converse(accepted: Accepted, routes: Router, stop: CancellationToken) {
+    let stream = match accepted.ready().await {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%error, "a TLS handshake on an HTTP listener"),
+    };
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)

@@ -29,9 +29,13 @@ async fn admin() -> Served {
     let (sender, requests) = mpsc::channel(1);
     let (status, snapshot) = watch::channel(Arc::new(Status { version: "9.9".into(), ..Status::default() }));
     let stop = CancellationToken::new();
-    let listener = Listener::admin(&at).await.unwrap();
+    let listener = Listener::admin(&at, None).await.unwrap();
     let mut task = JoinSet::new();
-    task.spawn(serve(listener, admin_routes(AdminHandle { requests: sender, status: snapshot }), stop.clone()));
+    task.spawn(serve(
+        listener,
+        admin_routes(AdminHandle { requests: sender, status: snapshot }, Guard::Local),
+        stop.clone(),
+    ));
     Served { client: AdminClient::new(at), requests, status, stop, task, _dir: dir }
 }
 
@@ -160,10 +164,10 @@ async fn stopping_removes_the_socket_and_ends_the_server() {
 async fn raw(request: &str) -> String {
     let (sender, _requests) = mpsc::channel(1);
     let (_status, snapshot) = watch::channel(Arc::new(Status::default()));
-    let listener = Listener::admin(&Admin::Tcp(([127, 0, 0, 1], 0).into())).await.unwrap();
+    let listener = Listener::admin(&Admin::Tcp(([127, 0, 0, 1], 0).into()), None).await.unwrap();
     let at = listener.local_addr().unwrap();
     let mut task = JoinSet::new();
-    let routes = admin_routes(AdminHandle { requests: sender, status: snapshot });
+    let routes = admin_routes(AdminHandle { requests: sender, status: snapshot }, Guard::Local);
     task.spawn(serve(listener, routes, CancellationToken::new()));
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -200,7 +204,7 @@ async fn garbage_and_giants_are_refused() {
 
 #[tokio::test]
 async fn the_admin_api_never_listens_beyond_this_machine() {
-    let error = Listener::admin(&Admin::Tcp(([0, 0, 0, 0], 0).into())).await.unwrap_err();
+    let error = Listener::admin(&Admin::Tcp(([0, 0, 0, 0], 0).into()), None).await.unwrap_err();
     assert!(matches!(error, BindError::NotLoopback(_)));
 }
 

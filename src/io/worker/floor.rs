@@ -18,11 +18,12 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::metrics::worker::{Counter, Gauge, WorkerStats};
 use crate::protocol::request;
-use crate::session::Settings;
+use crate::session::{Receipts, Settings};
 
 use super::marker::Markers;
 use super::{Limits, Pool, Target, Worker};
 use crate::io::orders::{News, Orders};
+use crate::io::register::Register;
 use crate::io::tls::ServerSide;
 
 /// Sockets on their way to one worker.
@@ -74,6 +75,7 @@ pub fn start(
 ) -> io::Result<Workers> {
     let listener = listen(config.listen)?;
     let local_addr = listener.local_addr()?;
+    let register = Arc::new(Register::default());
     let mut threads = Vec::new();
     let mut doors = Vec::new();
     for (index, stats) in stats.iter().enumerate() {
@@ -88,6 +90,7 @@ pub fn start(
             orders: orders.clone(),
             news: news.clone(),
             stats: Arc::clone(stats),
+            register: Arc::clone(&register),
             markers: format!(
                 "{}:{:x}-{}-{index}:",
                 config.channel,
@@ -113,6 +116,10 @@ fn settings(config: &Config) -> Settings {
         resend_bytes: config.limits.resend_bytes,
         reserved_channel: config.channel.clone().into_bytes(),
         lanes: config.lanes,
+        receipts: config.durability.replicated.then(|| {
+            let patience = config.durability.patience.as_millis();
+            Receipts::new(u64::try_from(patience).unwrap_or(u64::MAX), config.durability.strict)
+        }),
     }
 }
 
@@ -135,6 +142,7 @@ struct Seed {
     orders: watch::Receiver<Orders>,
     news: mpsc::Sender<News>,
     stats: Arc<WorkerStats>,
+    register: Arc<Register>,
     /// What this worker's marker channels begin with.
     markers: Vec<u8>,
 }
@@ -170,6 +178,7 @@ impl Seed {
             tally: Cell::new((0, 0)),
             lanes: RefCell::default(),
             markers,
+            register: self.register,
             stats: self.stats,
         });
         worker.take_orders(orders, crate::io::clock::now());

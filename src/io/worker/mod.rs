@@ -27,6 +27,7 @@ use crate::topology::node::NodeId;
 use super::client::Target;
 use super::lane::Lane;
 use super::orders::{News, Orders};
+use super::register::Register;
 use super::tls::ServerSide;
 use super::{clock, downstream};
 
@@ -67,6 +68,8 @@ pub(super) struct Worker {
     tally: Cell<(u64, u64)>,
     lanes: RefCell<Vec<Rc<Lane>>>,
     markers: marker::Markers,
+    /// Who was told which id.
+    pub register: Arc<Register>,
 }
 
 /// Limits that the shell keeps.

@@ -165,9 +165,14 @@ const CLIENT: &[Row] = &[
     (Class::Connection(Connection::Id), "ID"),
     (Class::Connection(Connection::MaintNotifications), "MAINT_NOTIFICATIONS"),
     // By default CLIENT KILL spares the connection that it came through, and no other.
-    (Class::Connection(Connection::Other), "CAPA GETNAME GETREDIR IMPORT-SOURCE INFO KILL TRACKINGINFO"),
-    (Class::Harmless, "HELP LIST"),
-    (Class::Admin, "PAUSE UNBLOCK UNPAUSE"),
+    (Class::Connection(Connection::Kill), "KILL"),
+    (Class::Connection(Connection::Unblock), "UNBLOCK"),
+    (Class::Connection(Connection::Info), "INFO"),
+    (Class::Connection(Connection::List), "LIST"),
+    (Class::Connection(Connection::Redirection), "GETREDIR TRACKINGINFO"),
+    (Class::Connection(Connection::Other), "CAPA GETNAME IMPORT-SOURCE"),
+    (Class::Harmless, "HELP"),
+    (Class::Admin, "PAUSE UNPAUSE"),
 ];
 
 const CLUSTER: &[Row] = &[

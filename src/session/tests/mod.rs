@@ -1,5 +1,7 @@
 //! A session told byte by byte what happens to it; stories a client would tell.
 
+mod identity;
+mod receipts;
 mod subscribers;
 
 use super::*;
@@ -24,6 +26,7 @@ impl Story {
             resend_bytes: 4096,
             reserved_channel: b"__changeover__".to_vec(),
             lanes: false,
+            receipts: None,
         };
         let framer = ReplyFramer::new(ReplyLimits::default());
         Self { session: Session::new(Rc::new(settings)), framer, out: BytesMut::new() }

@@ -27,7 +27,10 @@ impl Failover {
         if self.rejoining.take().is_some() {
             self.tell(Note::Rejoined(self.other));
         }
+        // A replica counts for the fence when it has acknowledged: until then, every write would be refused.
+        let counts = mine.replication.replicas.iter().any(|replica| replica.online && replica.lag <= 1);
         if self.retry_at <= self.now
+            && counts
             && let Some(min_replicas) = self.restore.take()
         {
             self.order(self.me, Duty::Restore { min_replicas });
@@ -42,7 +45,8 @@ impl Failover {
         }
         let (Some(mine), Some(followed)) = (scene.mine.current(), scene.followed) else { return };
         if mine.follows(followed.id) {
-            self.in_sync = Some((self.now, mine.replication.offset));
+            // As old as what it said, not as the moment in which we look: we may not have run in between.
+            self.in_sync = Some((mine.asked_at, mine.replication.offset));
             if self.rejoining.take().is_some() {
                 self.tell(Note::Rejoined(self.me));
             }

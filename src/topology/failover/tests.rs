@@ -1,7 +1,7 @@
 //! The machine's main stories; the random ones are in `tests/failover_simulation`.
 
 use super::*;
-use crate::protocol::info::{FailoverState, PrimaryLink, ReplId, ReplicationInfo, ServerInfo, WireRole};
+use crate::protocol::info::{FailoverState, PrimaryLink, ReplId, ReplicaLine, ReplicationInfo, ServerInfo, WireRole};
 use crate::topology::{Topology, primary};
 
 const A: NodeId = NodeId(0);
@@ -282,4 +282,52 @@ fn a_replica_that_has_begun_to_take_over_other_data_is_not_promoted() {
         story.wait(20);
     }
     assert_eq!(story.orders(), []);
+}
+
+#[test]
+fn what_was_seen_before_a_pause_is_as_old_as_it_is() {
+    let mut story = Story::steady();
+    let before = at(story.now);
+    story.now += 20_000;
+    // It had arrived before the pause and is read only now.
+    let server = ServerInfo { run_id: RunId([b'1'; 40]), version: "7.0.15".into(), shutdown_in_ms: None };
+    let old = NodeReport { server, replication: says(WireRole::Master, 'a', 500), asked_at: before };
+    story.see(A, Evidence::Report(old));
+    story.orders();
+    story.parked();
+    for _ in 0..50 {
+        story.gone(Gone::Refused);
+        story.hear_b();
+        story.wait(20);
+    }
+    assert_eq!(story.orders(), [], "whether it had everything 20 seconds later, nobody knows");
+}
+
+#[test]
+fn the_fence_comes_back_only_when_the_new_replica_counts() {
+    let mut story = Story::steady();
+    story.parked();
+    for _ in 0..10 {
+        story.gone(Gone::Refused);
+        story.hear_b();
+        story.wait(20);
+    }
+    assert_eq!(story.orders(), [(B, promote())]);
+    story.b = says(WireRole::Master, 'b', 500);
+    (story.b.replid2, story.b.second_offset) = (Some(ReplId([b'a'; 40])), Some(501));
+    story.done(B, &promote(), Done::Promoted { min_replicas: 1 });
+    let restore = (B, Duty::Restore { min_replicas: 1 });
+    for counts in [false, true] {
+        if counts {
+            let (ip, port) = (HOME.0.to_owned(), HOME.1);
+            story.b.replicas = vec![ReplicaLine { ip, port, online: true, offset: 500, lag: 0 }];
+        }
+        for _ in 0..5 {
+            story.hear_b();
+            story.a(says(WireRole::Slave, 'b', 500), '3');
+            story.wait(20);
+        }
+        assert_eq!(story.topology.view().primary, Ok(B));
+        assert_eq!(story.orders().contains(&restore), counts, "a replica that does not count yet closes the fence");
+    }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) state: Option<PathBuf>,
     /// Only node `a`.
     pub(crate) single: bool,
+    /// Where the admin API is served, if not on a Unix socket in a folder of its own.
+    pub(crate) admin: Option<String>,
 }
 
 impl Options {
@@ -65,7 +67,10 @@ impl Proxy {
         std::fs::create_dir_all(&home).unwrap();
         let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let admin = format!("unix:{}", home.join("admin.sock").display());
+        let admin = match &options.admin {
+            Some(admin) => admin.clone(),
+            None => format!("unix:{}", home.join("admin.sock").display()),
+        };
         let state = options.state.clone().unwrap_or_else(|| home.join("state"));
         let mut command = binary();
         command.env("NO_COLOR", "1").arg("run");
