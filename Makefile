@@ -5,11 +5,13 @@ CARGO ?= cargo
 VENV := target/venv
 PYTHON := $(VENV)/bin/python3
 
-.PHONY: help deps build demo test bench peers goals check fmt clean
+.PHONY: help deps build demo test faults bench peers goals test-lanes-off check fmt clean
 
 help:
 	@echo 'make demo    two real Redis servers, two proxies, 200 TLS clients, 43 changes of primary: what did clients notice?'
 	@echo 'make test    unit, transcripts, simulation, integration with real servers and client libraries'
+	@echo 'make faults  the whole fault matrix (about 6 minutes): kills, silences, cuts, returns, clocks, in every failover mode'
+	@echo 'make test-lanes-off   the integration tests once more, with an upstream for every client'
 	@echo 'make check   formatting and lints'
 	@echo 'make bench   micro benchmarks of the framer and the session'
 	@echo 'make peers   measures against HAProxy, nginx, hitch, stunnel, twemproxy, Envoy: whichever are installed (an hour)'
@@ -30,6 +32,13 @@ demo: build
 
 test: deps $(VENV)/ready
 	CHANGEOVER_TEST_PYTHON=$(CURDIR)/$(PYTHON) $(CARGO) test --locked
+
+# In network namespaces that vanish with it; into docs/failover.md with CHANGEOVER_WRITE_DOCS=1.
+faults: deps
+	$(CARGO) test --locked --test faults -- --all
+
+test-lanes-off: deps $(VENV)/ready
+	CHANGEOVER_TEST_LANES=off CHANGEOVER_TEST_PYTHON=$(CURDIR)/$(PYTHON) $(CARGO) test --locked --test it
 
 bench: deps
 	$(CARGO) bench --locked

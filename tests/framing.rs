@@ -117,6 +117,49 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
+    fn the_quick_way_through_a_command_ends_where_the_scan_ends(
+        bytes in prop_oneof![noise(), vec(vec(vec(any::<u8>(), 0..12), 1..5), 1..4).prop_map(|commands| {
+            let mut out = BytesMut::new();
+            for words in &commands {
+                encode::command(&mut out, &words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            }
+            out.to_vec()
+        })],
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let bytes = &bytes[..cut.index(bytes.len() + 1)];
+        let mut framer = RequestFramer::new(Limits::default());
+        let found = framer.whole(bytes);
+        match (found, framer.scan(bytes)) {
+            (Some(whole), Ok((used, Framed::Command(shape)))) => {
+                prop_assert_eq!((whole.len, whole.name), (used, shape.name));
+            }
+            (Some(whole), scanned) => prop_assert!(false, "{whole:?} but {scanned:?}"),
+            (None, _) => {}
+        }
+    }
+
+    #[test]
+    fn a_run_of_replies_ends_where_the_scan_ends(
+        bytes in prop_oneof![noise(), vec(reply(true), 1..6).prop_map(|replies| replies.concat())],
+        cut in any::<prop::sample::Index>(),
+        most in 0_usize..8,
+    ) {
+        let bytes = &bytes[..cut.index(bytes.len() + 1)];
+        let mut framer = ReplyFramer::new(ReplyLimits::default());
+        let (count, used) = framer.run(bytes, most);
+        prop_assert!(count <= most);
+        let mut at = 0;
+        for _ in 0..count {
+            prop_assert_ne!(bytes[at], b'-');
+            let (len, end) = framer.scan(&bytes[at..]).unwrap();
+            prop_assert_eq!(end, ReplyEnd::Reply);
+            at += len;
+        }
+        prop_assert_eq!(at, used);
+    }
+
+    #[test]
     fn commands_come_back_as_they_were_sent(
         commands in vec(vec(vec(any::<u8>(), 0..40), 1..6), 1..6),
         sizes in vec(1_usize..64, 1..8),

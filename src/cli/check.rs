@@ -56,7 +56,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         return live(&loaded.config);
     }
     // A reader that went away (`| head`) is no failure of the check.
-    let _ = std::io::stdout().write_all(config::to_toml(&loaded.effective).as_bytes());
+    let _ = std::io::stdout().write_all(config::to_toml(&loaded.effective, &loaded.config.hooks).as_bytes());
     ExitCode::SUCCESS
 }
 
@@ -78,8 +78,8 @@ fn live(config: &Config) -> ExitCode {
                 well = false;
                 say(&format!("▲ {}: {error}\n", node.name));
             }
-            Ok(findings) if findings.is_empty() => say(&format!("● {}: set well\n", node.name)),
-            Ok(findings) => {
+            Ok((_, findings)) if findings.is_empty() => say(&format!("● {}: set well\n", node.name)),
+            Ok((_, findings)) => {
                 well = well && findings.iter().all(|finding| finding.weight != Weight::Must);
                 findings.iter().for_each(|finding| say(&line(node, finding)));
             }
@@ -103,14 +103,19 @@ fn failure(why: &str) -> ExitCode {
 
 fn tls_errors(config: &Config) -> Vec<TlsError> {
     let mut errors = ServerSide::faults(&config.tls);
-    if let Some(files) = &config.upstream_tls {
+    for files in config.upstream_tls.iter().chain(&config.sentinels.tls) {
         errors.extend(UpstreamSide::faults(files));
     }
+    // What the Sentinels share with the nodes is wrong once.
+    errors.dedup_by_key(|error| error.to_string());
     if errors.is_empty() {
         // What only shows when everything is put together.
         errors.extend(ServerSide::load(config.tls.clone()).err());
         errors.extend(config.upstream_tls.clone().and_then(|files| {
             UpstreamSide::load(files).and_then(|side| Target::all(config, Some(&Arc::new(side)))).err()
+        }));
+        errors.extend(config.sentinels.tls.clone().and_then(|files| {
+            UpstreamSide::load(files).and_then(|side| Target::sentinels(config, Some(&Arc::new(side)))).err()
         }));
     }
     errors

@@ -9,6 +9,7 @@ mod check;
 mod completions;
 mod demo;
 mod drain;
+mod events;
 mod flags;
 mod keep_job;
 mod operator;
@@ -40,6 +41,8 @@ enum Command {
     Run(run::Args),
     /// Show nodes, roles, offsets, who is primary, holds and connections
     Status(status::Args),
+    /// Show what happened: changes of primary, holds, drains, doubts
+    Events(events::Args),
     /// Make the other node primary, without a client noticing
     Switchover(switchover::Args),
     /// Close this proxy's client connections at quiet moments, before its node reboots
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(args),
+        Command::Events(args) => events::run(args),
         Command::Switchover(args) => switchover::run(args),
         Command::Drain(args) => drain::run(args),
         Command::Patch(args) => patch::run(args),

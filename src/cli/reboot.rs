@@ -26,8 +26,11 @@ pub(crate) struct Args {
     #[arg(long)]
     all: bool,
     /// As rude as a crash: the command `crash`, with neither switchover nor drain before it
-    #[arg(long)]
-    rude: bool,
+    #[arg(long, value_name = "kill", num_args = 0..=1, default_missing_value = "kill", value_parser = ["kill"])]
+    rude: Option<String>,
+    /// How long the node stays away, in milliseconds: told to the command as {blip}
+    #[arg(long, value_name = "MS", default_value_t = 0, hide_default_value = true)]
+    blip: u64,
 }
 
 /// Runs the command.
@@ -38,6 +41,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         None if args.replica => Targets::Replica,
         None => Targets::All,
     };
-    let choice = Choice { shards: args.common.only_shard.clone(), nodes: None, rude: args.rude };
+    let choice =
+        Choice { shards: args.common.only_shard.clone(), nodes: None, rude: args.rude.is_some(), blip_ms: args.blip };
     launch::run(Launch { kind: Kind::Reboot, choice, targets, common: args.common })
 }

@@ -3,6 +3,10 @@
 //! Of the outside it reads only the password file (and the defaults). Whether certificates can be used is `io::tls`'
 //! business. Invariant: every key of the table is read here exactly once, so what is printed is what is in force.
 
+mod sentinels;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +15,7 @@ use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
     Admin, AdminGuard, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node,
-    ProbeTimes, Secret, Sentinels, ServerTls, UpstreamTls, admin_token, value,
+    ProbeTimes, Secret, ServerTls, UpstreamTls, admin_token, value,
 };
 
 /// Longest password that is taken from a file.
@@ -98,7 +102,7 @@ impl Reader<'_> {
         let drain = self.drain();
         let probe = self.probe();
         let failover = self.failover(&nodes, self_node);
-        let sentinels = self.sentinels(failover.mode);
+        let sentinels = self.sentinels(failover.mode, upstream_tls.as_ref());
         let durability = self.durability();
         let limits = ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
@@ -117,6 +121,7 @@ impl Reader<'_> {
             redis_password,
             admin: admin?,
             admin_guard,
+            hooks: self.sources.hooks.clone(),
             metrics,
             workers,
             lanes: lanes?,
@@ -293,32 +298,6 @@ impl Reader<'_> {
         Failover { mode, rejoin_dirty: clean != Some(true) }
     }
 
-    fn sentinels(&mut self, mode: FailoverMode) -> Sentinels {
-        let mut sentinels = Sentinels::default();
-        for one in self.texts(&keys::SENTINEL) {
-            match value::address(&one.value) {
-                Ok(address) => sentinels.addresses.push(address),
-                Err(message) => self.problems.add(one.place, message),
-            }
-        }
-        let name = self.one(&keys::SENTINEL_NAME, value::name);
-        if let Some(file) = self.one(&keys::SENTINEL_PASSWORD_FILE, value::path) {
-            match password(&file) {
-                Ok(password) => sentinels.password = Some(password),
-                Err(message) => self.problems.add(self.place(&keys::SENTINEL_PASSWORD_FILE), message),
-            }
-        }
-        let place = self.place(&keys::FAILOVER);
-        if mode == FailoverMode::Sentinel && self.sources.of(&keys::SENTINEL).is_empty() {
-            self.problems.add(place.clone(), "needs `sentinel` as well: the address of each");
-        }
-        if mode == FailoverMode::Sentinel && name.is_none() && self.sources.of(&keys::SENTINEL_NAME).is_empty() {
-            self.problems.add(place, "needs `sentinel-name` as well: what the Sentinels call the pair");
-        }
-        sentinels.name = name.unwrap_or_default();
-        sentinels
-    }
-
     fn at_most(&mut self, key: &Key, value: Duration, limit: &Key, most: Duration) {
         if value > most {
             // Whichever was given is at fault; the other may be a default.
@@ -391,6 +370,3 @@ pub(super) fn password(file: &Path) -> Result<Secret, String> {
         _ => Ok(Secret::new(password.to_vec())),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,10 +5,11 @@
 use std::fmt::Write as _;
 
 use super::build::Setting;
+use super::fleet::{COMMANDS, Commands, Run};
 use super::keys::{Fallback, Kind};
 
 /// One line for each key; what is not set stands as a comment.
-pub fn to_toml(settings: &[Setting]) -> String {
+pub fn to_toml(settings: &[Setting], hooks: &Commands) -> String {
     let mut out = String::new();
     let mut group = "";
     for setting in settings {
@@ -23,6 +24,12 @@ pub fn to_toml(settings: &[Setting]) -> String {
             (values, _) => format!("{} = {}  # {}", setting.key.name, shown(setting.key.kind, values), setting.origin),
         };
         let _ = writeln!(out, "{line}");
+    }
+    let words = |run: &Run| if let Run::Local(words) = run { words.clone() } else { Vec::new() };
+    let hooks = COMMANDS.iter().filter_map(|key| Some((key.name, words(hooks.named(key.name)?))));
+    let hooks: Vec<_> = hooks.map(|(name, words)| format!("{name} = {}", toml::Value::from(words))).collect();
+    if !hooks.is_empty() {
+        let _ = writeln!(out, "\n[hooks]\n{}", hooks.join("\n"));
     }
     out
 }

@@ -224,7 +224,17 @@ keys! {
             "A Sentinel to listen to, with `failover` = `sentinel`; give it once for each.";
         SENTINEL_NAME = "sentinel-name", Text, Nothing("needed with `sentinel`"), "What the Sentinels call the pair.";
         SENTINEL_PASSWORD_FILE = "sentinel-password-file", File, Nothing("no login"),
-            "File with the password of the Sentinels; TLS is spoken with them as with the nodes.";
+            "File with the password of the Sentinels.";
+        SENTINEL_USER = "sentinel-user", Text, Nothing("the default user"), "ACL user at the Sentinels.";
+        SENTINEL_TLS = "sentinel-tls", Either("on", "off"), Nothing("as with the nodes"),
+            "Whether TLS is spoken with the Sentinels.";
+        SENTINEL_CA = "sentinel-ca", File, Nothing("as `redis-ca`"),
+            "Trust Sentinels' certificates that this CA signed (PEM).";
+        SENTINEL_CERT = "sentinel-cert", File, Nothing("as `redis-cert`"),
+            "Certificate chain to show to the Sentinels; needs `sentinel-key`.";
+        SENTINEL_KEY = "sentinel-key", File, Nothing("as `redis-key`"), "Private key of `sentinel-cert`.";
+        SENTINEL_SERVER_NAME = "sentinel-server-name", Text, Nothing("as `redis-server-name`, else the Sentinel's host"),
+            "The name that the Sentinels' certificates must have.";
     }
     "Durability" {
         ACKNOWLEDGE = "acknowledge", Either("executed", "replicated"), Value("executed"),

@@ -45,6 +45,8 @@ pub struct Config {
     pub admin: Admin,
     /// What they must show there; always something where other machines can reach it.
     pub admin_guard: Option<AdminGuard>,
+    /// Commands that operators may have run here, by name.
+    pub hooks: fleet::Commands,
     /// Where `/metrics`, `/livez` and `/readyz` are served.
     pub metrics: Option<SocketAddr>,
     /// Worker threads (at least 1).
@@ -181,8 +183,12 @@ pub struct Sentinels {
     pub addresses: Vec<(String, u16)>,
     /// What they call the pair.
     pub name: String,
-    /// Their password.
+    /// Whom to log in as; `None` is the default user.
+    pub user: Option<String>,
+    /// The password.
     pub password: Option<Secret>,
+    /// TLS towards them; `None` is plain TCP.
+    pub tls: Option<UpstreamTls>,
 }
 
 /// What a write's reply promises.

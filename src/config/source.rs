@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
+use super::fleet::{self, Commands};
 use super::keys::{self, Key, Kind};
 use super::problem::{Place, Problems};
 
@@ -50,6 +51,8 @@ pub(super) struct Sources {
     values: BTreeMap<String, Vec<Given>>,
     /// The file could be read as a whole, so that what is missing is really missing.
     pub(super) complete: bool,
+    /// `[hooks]` of the file.
+    pub(super) hooks: Commands,
 }
 
 impl Sources {
@@ -95,6 +98,10 @@ impl Sources {
         for (name, value) in table.get_ref() {
             // What the parser made up to get past its own error is not worth a second one.
             if file.place(name.span()).line().is_some_and(|line| broken_lines.contains(&line)) {
+                continue;
+            }
+            if name.get_ref() == "hooks" {
+                self.hooks = fleet::hooks(path, &text, value, problems);
                 continue;
             }
             match keys::named(name.get_ref()) {

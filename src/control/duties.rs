@@ -54,20 +54,27 @@ async fn follow(link: &mut Link, host: &str, port: u16, deadline: Duration) -> R
     link.command(&[b"REPLICAOF", host.as_bytes(), port.as_bytes()], deadline).await.map(|_| Done::Plainly)
 }
 
-/// The last look comes immediately before the order; what can be asked earlier is.
+/// The last look comes immediately before the order; what can be asked or done earlier is.
 async fn promote(link: &mut Link, look_at: Option<&Target>, deadline: Duration) -> Result<Done, LinkError> {
     let min_replicas = number(link, MIN_REPLICAS, deadline).await.unwrap_or_default().unwrap_or(0);
-    if let Some(target) = look_at
-        && !matches!(dial(target, (clock::now() + LOOK).min(deadline)).await, Err(LinkError::Refused))
-    {
-        return Ok(Done::Declined("the old primary's port no longer refuses"));
-    }
-    link.command(&[b"REPLICAOF", b"NO", b"ONE"], deadline).await?;
-    // A primary without replicas would refuse every write by the fence that it has for others.
+    // A primary without replicas would refuse every write by the fence that it has for others. On a replica the setting
+    // has no effect, so that it is lifted first: afterwards would be too late for the first writes.
     if min_replicas > 0 {
         set(link, MIN_REPLICAS, 0, deadline).await?;
     }
-    Ok(Done::Promoted { min_replicas })
+    let refuses = match look_at {
+        Some(target) => matches!(dial(target, (clock::now() + LOOK).min(deadline)).await, Err(LinkError::Refused)),
+        None => true,
+    };
+    let ordered =
+        if refuses { link.command(&[b"REPLICAOF", b"NO", b"ONE"], deadline).await.map(Some) } else { Ok(None) };
+    if min_replicas > 0 && !matches!(ordered, Ok(Some(_))) {
+        set(link, MIN_REPLICAS, min_replicas, deadline).await?;
+    }
+    Ok(match ordered? {
+        Some(_) => Done::Promoted { min_replicas },
+        None => Done::Declined("the old primary's port no longer refuses"),
+    })
 }
 
 async fn set(link: &mut Link, name: &str, value: u64, deadline: Duration) -> Result<Done, LinkError> {

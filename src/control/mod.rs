@@ -7,9 +7,11 @@
 pub mod advice;
 pub mod changes;
 pub mod channel;
+pub mod diary;
 pub mod duties;
 pub mod hands;
 pub mod holding;
+pub mod hooks;
 pub mod inbox;
 pub mod keeper;
 pub mod owner;
@@ -67,18 +69,20 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     let tls = Arc::new(ServerSide::load(config.tls.clone())?);
     let upstream = config.upstream_tls.clone().map(UpstreamSide::load).transpose()?.map(Arc::new);
     let targets = Target::all(&config, upstream.as_ref())?;
+    let sentinels_side = config.sentinels.tls.clone().map(UpstreamSide::load).transpose()?.map(Arc::new);
+    let sentinels = Target::sentinels(&config, sentinels_side.as_ref())?;
     let signals = Signals::listen()?;
     let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
     let admin_tls = admin_tls(&config)?;
     let servers = bind(&config, admin_tls.clone(), &stats).await?;
 
-    let plane = Plane::prepare(&config, &targets, stats.clone());
+    let plane = Plane::prepare(&config, &targets, sentinels, stats.clone());
     let (news, news_rx) = mpsc::channel(inbox::QUEUE);
     let workers = worker::start(&config, &tls, &targets, &plane.orders(), &news, &stats)?;
     tracing::info!(listen = %workers.local_addr, workers = config.workers, "serving");
 
     let reload = move || {
-        let upstream = || upstream.as_ref().map_or(Ok(()), |side| side.reload());
+        let upstream = || upstream.iter().chain(&sentinels_side).try_for_each(|side| side.reload());
         let admin = || admin_tls.as_ref().map_or(Ok(()), |side| side.reload());
         tls.reload().and_then(|()| upstream()).and_then(|()| admin()).map_err(|e| e.to_string())
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use super::advice;
 use super::channel::MAX_MESSAGE;
 use super::inbox::{Inbox, QUEUE};
 use super::owner::{Identity, Owner, Reins};
@@ -15,6 +16,9 @@ use super::signals::Signals;
 use super::{hands, keeper, spawn};
 use crate::config::Config;
 use crate::io::admin::{AdminHandle, Status};
+use crate::io::admin_events::Tail;
+use crate::io::admin_examination::Look;
+use crate::io::admin_hooks::HookAsked;
 use crate::io::client::Target;
 use crate::io::orders::{News, Orders};
 use crate::io::probe::{self, Pace};
@@ -29,6 +33,8 @@ use crate::topology::{Epoch, Memory};
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long the last memory may take to reach the disk.
 const LAST_SAVE: Duration = Duration::from_secs(1);
+/// Looks at the nodes, and questions about hooks, that may wait; further ones are refused.
+const LOOKS: usize = 4;
 
 /// A control plane that is ready to run.
 #[derive(Debug)]
@@ -36,18 +42,27 @@ pub struct Plane {
     me: Identity,
     config: Arc<Config>,
     targets: Vec<Target>,
+    sentinels: Vec<Target>,
     stats: Vec<Arc<WorkerStats>>,
     memory: Option<Memory>,
     file: StateFile,
     orders: watch::Sender<Orders>,
     status: watch::Sender<Arc<Status>>,
+    diary: watch::Sender<Tail>,
     requests: mpsc::Sender<crate::io::admin::AdminRequest>,
     requests_rx: mpsc::Receiver<crate::io::admin::AdminRequest>,
+    looks: (mpsc::Sender<Look>, mpsc::Receiver<Look>),
+    hooks: (mpsc::Sender<HookAsked>, mpsc::Receiver<HookAsked>),
 }
 
 impl Plane {
     /// Reads the memory and makes the channels; starts nothing.
-    pub fn prepare(config: &Arc<Config>, targets: &[Target], stats: Vec<Arc<WorkerStats>>) -> Self {
+    pub fn prepare(
+        config: &Arc<Config>,
+        targets: &[Target],
+        sentinels: Vec<Target>,
+        stats: Vec<Arc<WorkerStats>>,
+    ) -> Self {
         let node = config.self_node.and_then(|at| config.nodes.get(at)).map(|node| node.name.clone());
         let file = state_file(config, node.as_deref());
         let memory = recall(&file);
@@ -65,13 +80,17 @@ impl Plane {
             me: Identity { instance: instance(node.as_deref()), node },
             config: Arc::clone(config),
             targets: targets.to_vec(),
+            sentinels,
             stats,
             memory,
             file,
             orders: watch::Sender::new(orders),
             status: watch::Sender::new(Arc::default()),
+            diary: watch::Sender::new(Tail::default()),
             requests,
             requests_rx,
+            looks: mpsc::channel(LOOKS),
+            hooks: mpsc::channel(LOOKS),
         }
     }
 
@@ -82,7 +101,13 @@ impl Plane {
 
     /// For the admin server.
     pub fn admin(&self) -> AdminHandle {
-        AdminHandle { requests: self.requests.clone(), status: self.status.subscribe() }
+        AdminHandle {
+            requests: self.requests.clone(),
+            status: self.status.subscribe(),
+            events: self.diary.subscribe(),
+            looks: self.looks.0.clone(),
+            hooks: self.hooks.0.clone(),
+        }
     }
 
     /// Owns until it is time to end. `reload` reads the certificates again; it may block.
@@ -90,7 +115,22 @@ impl Plane {
     where
         R: Fn() -> Result<(), String> + Clone + Send + 'static,
     {
-        let Self { me, config, targets, stats, memory, file, orders, status, requests, requests_rx } = self;
+        let Self {
+            me,
+            config,
+            targets,
+            sentinels: ears,
+            stats,
+            memory,
+            file,
+            orders,
+            status,
+            diary,
+            requests,
+            requests_rx,
+            looks,
+            hooks,
+        } = self;
         drop(requests);
         let limit = config.probe.deadline;
         let (pace, pace_rx) = watch::channel(Pace { interval: config.probe.interval, kick: 0 });
@@ -105,6 +145,8 @@ impl Plane {
         // These end when their senders, or the receivers of what they send, are gone.
         let mut tasks = vec![
             spawn(tripwire::watch(targets.clone(), limit, door_rx, sightings_tx.clone())),
+            spawn(advice::look_when_asked(Arc::clone(&config), targets.clone(), looks.1)),
+            spawn(super::hooks::run_when_asked(Arc::clone(&config), hooks.1)),
             spawn(reload_on_demand(reload_rx, reloads_tx, reload)),
         ];
         let (mut nudges, mut posts, mut errands, mut last_words) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -125,12 +167,27 @@ impl Plane {
         }
         let events = Events::new(config.nodes.iter().map(|node| node.name.clone()).collect());
         let (sentinels_tx, sentinels) = mpsc::channel(QUEUE);
-        for target in Target::sentinels(&config, &targets) {
-            tasks.push(spawn(sentinel::listen(target, limit, config.sentinels.name.clone(), sentinels_tx.clone())));
+        let (sentinel, switched) = watch::channel(None);
+        let name = || config.sentinels.name.clone();
+        for target in ears.iter().cloned() {
+            tasks.push(spawn(sentinel::listen(target, limit, name(), sentinels_tx.clone())));
         }
+        tasks.push(spawn(sentinel::tell(ears, limit, name(), switched)));
         let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
-        let reins = Reins { orders, status, pace, door, memory: kept, nudges, posts, errands, reload: reload_tx };
+        let reins = Reins {
+            orders,
+            status,
+            diary,
+            pace,
+            door,
+            memory: kept,
+            nudges,
+            posts,
+            errands,
+            sentinel,
+            reload: reload_tx,
+        };
         let inbox = Inbox { sightings, news, words, requests: requests_rx, answers, sentinels, reloads, signals };
         Owner::new(me, config, reins, stats, events, memory, clock::now()).run(inbox).await;
         wind_up(tasks, last_words, keeper).await;

@@ -11,6 +11,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::io::admin_events::Tail;
+use crate::io::admin_examination::Look;
+use crate::io::admin_hooks::HookAsked;
+
 /// How many lines of progress a switchover may be ahead of its reader; the owner uses `try_send` and drops what does
 /// not fit, except the report, so that a slow reader can never slow a switchover.
 pub const PROGRESS_LINES: usize = 64;
@@ -22,6 +26,12 @@ pub struct AdminHandle {
     pub requests: mpsc::Sender<AdminRequest>,
     /// The newest snapshot. The owner publishes on every change, and at least once a second.
     pub status: watch::Receiver<Arc<Status>>,
+    /// The newest events.
+    pub events: watch::Receiver<Tail>,
+    /// To the one who looks at the nodes.
+    pub looks: mpsc::Sender<Look>,
+    /// To the one who runs hooks.
+    pub hooks: mpsc::Sender<HookAsked>,
 }
 
 /// What an operator asks of the owner.
@@ -210,6 +220,9 @@ pub struct Status {
     pub hold: Option<HoldStatus>,
     /// Client connections.
     pub connections: ConnectionsStatus,
+    /// What clients of this process have felt since it began.
+    #[serde(default)]
+    pub felt: FeltStatus,
     /// Other processes of the pair that were heard on its channel.
     pub peers: Vec<PeerStatus>,
     /// The newest changes, newest first (at most [`Status::CHANGES`]).
@@ -353,6 +366,19 @@ pub struct ConnectionsStatus {
     pub accepted: u64,
     /// Commands answered since the process began.
     pub commands: u64,
+}
+
+/// What clients have felt since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeltStatus {
+    /// Times that a session with something to send was held.
+    pub waits: u64,
+    /// Error replies that this process gave by itself.
+    pub errors: u64,
+    /// Connections that this process closed or cut in a drain.
+    pub closed_by_us: u64,
+    /// Connections that clients closed.
+    pub closed_by_clients: u64,
 }
 
 /// Another process of the pair.

@@ -23,6 +23,9 @@ use crate::io::admin::{
     AdoptOrder, DrainStatus, Progress, Refused, Status, SwitchoverOrder, SwitchoverReport, ViewStatus,
 };
 use crate::io::admin_access::Access;
+use crate::io::admin_events::AdminEvent;
+use crate::io::admin_examination::Examination;
+use crate::io::admin_hooks::{HookOrder, HookStatus};
 
 /// For connecting, and for the head and the body of an answer.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -79,6 +82,22 @@ impl AdminClient {
         self.json(self.send(request, Bytes::new()).await?).await
     }
 
+    /// Looks at the nodes and the certificates; `quick`: only at what the nodes' INFO says.
+    pub async fn examine(&self, quick: bool) -> Result<Examination, AskError> {
+        let request = Request::get(format!("/v1/examination?quick={quick}"));
+        self.json(self.send(request, Bytes::new()).await?).await
+    }
+
+    /// Begins a hook of the node's own configuration, unless it was begun before under its id.
+    pub async fn begin_hook(&self, order: &HookOrder) -> Result<HookStatus, AskError> {
+        self.json(self.post("/v1/hook", order).await?).await
+    }
+
+    /// What the hook with this id has come to.
+    pub async fn hook(&self, id: &str) -> Result<HookStatus, AskError> {
+        self.json(self.send(Request::get(format!("/v1/hook?id={id}")), Bytes::new()).await?).await
+    }
+
     /// Starts a drain.
     pub async fn drain(&self) -> Result<DrainStatus, AskError> {
         self.json(self.post("/v1/drain", &serde_json::Map::new()).await?).await
@@ -100,22 +119,55 @@ impl AdminClient {
             return self.json(response).await;
         }
         let mut pending = Vec::new();
-        while let Some(frame) = response.body_mut().frame().await {
-            let Ok(data) = frame.map_err(|_| AskError::Cut(self.name()))?.into_data() else { continue };
-            pending.extend_from_slice(&data);
-            while let Some(end) = memchr::memchr(b'\n', &pending) {
-                let line: Vec<u8> = pending.drain(..=end).collect();
-                let progress: Progress = serde_json::from_slice(&line).map_err(|error| self.failed(error))?;
-                watch(&progress);
-                if let Progress::Report(report) = progress {
-                    return Ok(report);
-                }
+        while let Some(line) = self.line(response.body_mut(), &mut pending).await? {
+            let progress: Progress = serde_json::from_slice(&line).map_err(|error| self.failed(error))?;
+            watch(&progress);
+            if let Progress::Report(report) = progress {
+                return Ok(report);
+            }
+        }
+        Err(AskError::Cut(self.name()))
+    }
+
+    /// The newest events, `last` of them at most; with `follow`, those that come as well, until the process ends.
+    pub async fn events(
+        &self,
+        last: Option<usize>,
+        follow: bool,
+        mut watch: impl FnMut(&AdminEvent),
+    ) -> Result<(), AskError> {
+        let last = last.map_or_else(String::new, |last| format!("&last={last}"));
+        let mut response = self.send(Request::get(format!("/v1/events?follow={follow}{last}")), Bytes::new()).await?;
+        if !response.status().is_success() {
+            return self.json(response).await;
+        }
+        let mut pending = Vec::new();
+        while let Some(line) = self.line(response.body_mut(), &mut pending).await? {
+            // An empty one only shows that somebody is there.
+            if !line.trim_ascii().is_empty() {
+                watch(&serde_json::from_slice(&line).map_err(|error| self.failed(error))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next line of an answer; `None` at its end.
+    async fn line(&self, body: &mut Incoming, pending: &mut Vec<u8>) -> Result<Option<Vec<u8>>, AskError> {
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', pending) {
+                return Ok(Some(pending.drain(..=end).collect()));
             }
             if pending.len() > ANSWER_BYTES {
                 return Err(self.failed("a line of the answer is too long"));
             }
+            match body.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    let frame = frame.map_err(|_| AskError::Cut(self.name()))?;
+                    pending.extend_from_slice(&frame.into_data().unwrap_or_default());
+                }
+            }
         }
-        Err(AskError::Cut(self.name()))
     }
 
     /// The address as it is typed.

@@ -34,3 +34,9 @@ pub fn timestamp() -> jiff::Timestamp {
     let millis = i64::try_from(unix_millis()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX)
 }
+
+/// How long ago a calendar time was; `None` when it is still to come.
+#[expect(clippy::disallowed_methods, reason = "this file is the one reader of the clock")]
+pub fn since(at: SystemTime) -> Option<Duration> {
+    SystemTime::now().duration_since(at).ok()
+}

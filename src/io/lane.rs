@@ -175,8 +175,29 @@ impl Lane {
 
     /// Appends whole commands of one conversation; [`Lane::owe`] says whose they are.
     pub(super) fn begin(&self, bytes: &[u8]) -> usize {
-        self.out.borrow_mut().extend_from_slice(bytes);
+        let rest = if bytes.len() >= BATCH && self.out.borrow().is_empty() { self.send_at_once(bytes) } else { bytes };
+        self.out.borrow_mut().extend_from_slice(rest);
         bytes.len()
+    }
+
+    /// Sends a large command without gathering it first; returns what the connection did not take.
+    fn send_at_once<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        let (waker, mut link) = (self.waker.borrow(), self.link.borrow_mut());
+        let (Some(waker), Some(link)) = (waker.as_ref(), link.as_mut().filter(|link| !link.broken)) else {
+            return bytes;
+        };
+        match Pin::new(&mut link.upstream).poll_write(&mut Context::from_waker(waker), bytes) {
+            Poll::Ready(Ok(count)) if count > 0 => {
+                link.taken += count as u64;
+                link.unflushed = true;
+                bytes.get(count..).unwrap_or_default()
+            }
+            Poll::Ready(_) => {
+                link.broken = true;
+                bytes
+            }
+            Poll::Pending => bytes,
+        }
     }
 
     /// The `bytes` just appended were so many commands of that conversation; some of them `wrote`.
@@ -311,6 +332,26 @@ impl Lane {
         true
     }
 
+    /// How many replies may be handed out unseen, if they are whole and no errors.
+    fn plain_ahead(&self) -> usize {
+        match self.owed.borrow().front() {
+            Some(Owed::Replies(front)) => front.to.0.borrow().plain_ahead(front.to.1, front.commands),
+            _ => 0,
+        }
+    }
+
+    /// Hands out so many whole replies, at most as many as [`Lane::plain_ahead`] said.
+    fn hand_out_plain(&self, replies: &[u8], count: usize) {
+        let mut owed = self.owed.borrow_mut();
+        let Some(Owed::Replies(front)) = owed.front_mut() else { return };
+        front.to.0.borrow_mut().hear_plain(front.to.1, replies, count);
+        front.commands -= count;
+        if front.commands == 0 {
+            front.to.0.borrow().rouse();
+            owed.pop_front();
+        }
+    }
+
     /// What was read has been handed out: the last to get something, and perhaps not all it is owed, takes its turn.
     fn handed_out(&self) {
         if let Some(Owed::Replies(front)) = self.owed.borrow().front() {
@@ -439,6 +480,13 @@ impl Ride {
     /// Cuts what came into replies; false when it is not RESP, or nobody asked.
     fn hear(&mut self, mut bytes: &[u8], lane: &Lane) -> bool {
         while !bytes.is_empty() {
+            let (count, used) = self.framer.run(bytes, lane.plain_ahead());
+            if count > 0 {
+                let (replies, rest) = bytes.split_at(used.min(bytes.len()));
+                lane.hand_out_plain(replies, count);
+                bytes = rest;
+                continue;
+            }
             let Ok((used, end)) = self.framer.scan(bytes) else { return false };
             let (piece, rest) = bytes.split_at(used.min(bytes.len()));
             // A push tells a lane nothing: nobody on it has subscribed or tracks.

@@ -5,6 +5,9 @@
 pub mod admin;
 pub mod admin_access;
 pub mod admin_client;
+pub mod admin_events;
+pub mod admin_examination;
+pub mod admin_hooks;
 pub mod client;
 pub mod clock;
 mod downstream;

@@ -108,6 +108,21 @@ pub struct Felt {
     /// Connections that we cut at the drain's deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<u64>,
+    /// Times that a client with something to send had to wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<u64>,
+    /// Error replies that the proxies gave by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<u64>,
+    /// Connections that clients closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_by_clients: Option<u64>,
+    /// Bytes of history that a new primary lacked after a change that was not planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_bytes: Option<u64>,
+    /// What the node's server was sent until it was in sync, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resync_bytes: Option<u64>,
 }
 
 impl Felt {

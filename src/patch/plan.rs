@@ -124,6 +124,9 @@ pub struct Steps {
     pub restarts: bool,
     /// As rude as a crash: neither switchover nor drain. Only for drills.
     pub rude: bool,
+    /// How long the node is to stay away, in milliseconds; told to the command. Only for drills.
+    #[serde(default)]
+    pub blip_ms: u64,
 }
 
 impl ShardPlan {
@@ -205,6 +208,7 @@ mod tests {
             switch_back: true,
             restarts: true,
             rude: false,
+            blip_ms: 0,
         };
         let names = |steps: Vec<Step>| steps.into_iter().map(Step::name).collect::<Vec<_>>().join(" ");
         let pair = shard(&["a", "b"], all);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 /// What is read of each node.
-pub const ASKED: [&str; 12] = [
+pub const ASKED: [&str; 13] = [
     "replica-read-only",
     "min-replicas-to-write",
     "repl-backlog-size",
@@ -21,7 +21,25 @@ pub const ASKED: [&str; 12] = [
     "appendonly",
     "shutdown-timeout",
     "masterauth",
+    "client-output-buffer-limit",
 ];
+
+/// What is read of each node's INFO.
+pub const INFO: [&str; 10] = [
+    "loading",
+    "config_file",
+    "used_memory",
+    "used_memory_rss",
+    "maxmemory",
+    "total_system_memory",
+    "total_net_repl_input_bytes",
+    "sync_full",
+    "sync_partial_ok",
+    "mem_replication_backlog",
+];
+
+/// A full synchronisation moves about so much in a second, bytes: for an estimate of how long one takes.
+const SYNC_RATE: u64 = 50 << 20;
 
 /// A node may be away this long without a full resynchronisation, in seconds: a reboot.
 const AWAY_SECONDS: u64 = 120;
@@ -31,6 +49,8 @@ const AWAY_SECONDS: u64 = 120;
 pub struct NodeSettings {
     /// Its values by name; what it does not tell is missing.
     pub values: BTreeMap<String, String>,
+    /// What its INFO says, by name.
+    pub info: BTreeMap<String, String>,
     /// Whoever replicates from it needs a password.
     pub requires_password: bool,
     /// Bytes that are written to its replication stream in a second.
@@ -154,8 +174,59 @@ pub fn judge(node: &NodeSettings, other: Option<&NodeSettings>) -> Vec<Finding> 
         );
         findings.push(finding(Weight::Should, "repl-backlog-size", &why, &wanted.to_string()));
     }
+    findings.extend(resync(node));
+    if node.info.get("config_file").is_some_and(String::is_empty) {
+        findings.push(Finding {
+            weight: Weight::Should,
+            setting: "config_file",
+            found: String::new(),
+            why: "it was started without a configuration file: who follows whom, and what was set since, is forgotten when \
+                  it is restarted, and it comes back as a second primary"
+                .to_owned(),
+            mend: "SHUTDOWN, then start it with a file that says `replicaof` the other node".to_owned(),
+        });
+    }
     findings.sort_by_key(|finding| finding.weight);
     findings
+}
+
+/// What a full synchronisation would cost: it forks, and what is written meanwhile waits in a buffer with a limit.
+fn resync(node: &NodeSettings) -> Vec<Finding> {
+    let info = |name: &str| node.info.get(name).and_then(|text| number(text));
+    let mut findings = Vec::new();
+    let mut found = |setting, found, why, mend| {
+        findings.push(Finding { weight: Weight::Should, setting, found, why, mend });
+    };
+    if let (Some(used), Some(whole)) = (info("used_memory_rss"), info("total_system_memory"))
+        && used.saturating_mul(2) > whole
+    {
+        let why = format!(
+            "of {whole} bytes of memory: a full synchronisation forks, and what is written meanwhile is copied: in the \
+             worst case as much again"
+        );
+        found("used_memory_rss", used.to_string(), why, format!("CONFIG SET maxmemory {}", whole / 2));
+    }
+    let seconds = info("used_memory").unwrap_or_default() / SYNC_RATE + 1;
+    let wanted = node.write_rate.saturating_mul(seconds);
+    if let Some(text) = node.values.get("client-output-buffer-limit")
+        && let Some(limit) = replica_limit(text)
+        && limit < wanted
+    {
+        let rate = node.write_rate;
+        let why = format!(
+            "for replicas {limit} bytes: at {rate} bytes a second, a full synchronisation of about {seconds} s is cut there \
+             and begins again, without end"
+        );
+        let mend = format!("CONFIG SET client-output-buffer-limit \"replica {0} {0} 60\"", wanted.saturating_mul(2));
+        found("client-output-buffer-limit", text.clone(), why, mend);
+    }
+    findings
+}
+
+/// The hard limit for replicas of `normal 0 0 0 slave 268435456 67108864 60 pubsub …`; `None`: there is none.
+fn replica_limit(text: &str) -> Option<u64> {
+    let mut words = text.split(' ').skip_while(|word| !matches!(*word, "slave" | "replica")).skip(1);
+    words.next().and_then(number).filter(|limit| *limit > 0)
 }
 
 fn above(text: &str, limit: u64) -> bool {
@@ -204,6 +275,22 @@ mod tests {
         assert_eq!(names(&busy, None), [""; 0]);
         busy.write_rate = 100_000;
         assert_eq!(judge(&busy, None)[0].mend, "CONFIG SET repl-backlog-size 12000000");
+    }
+
+    #[test]
+    fn the_load_of_a_full_synchronisation_is_reckoned() {
+        let mut node = node(&[("client-output-buffer-limit", "normal 0 0 0 slave 1000000 64 60 pubsub 1 1 60")]);
+        node.info = [("used_memory_rss", "600"), ("total_system_memory", "1000"), ("used_memory", "104857600")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        assert_eq!(names(&node, None), ["used_memory_rss"]);
+        node.write_rate = 400_000;
+        assert_eq!(names(&node, None), ["used_memory_rss", "client-output-buffer-limit"]);
+        node.values.insert("client-output-buffer-limit".into(), "normal 0 0 0 slave 0 0 0".into());
+        node.info.insert("total_system_memory".into(), "1200".into());
+        assert_eq!(names(&node, None), [""; 0]);
+        node.info.insert("config_file".into(), String::new());
+        assert_eq!(names(&node, None), ["config_file"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! treated as the worst: it may write, and its meaning may live in the connection. (`POST` and `Host:` are such: the
 //! server closes the connection on them.)
 
-pub use super::table::lookup;
+pub use super::table::{learnt, lookup};
 
 /// One command, or one sub-command of a container command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Command {
     pub class: Class,
     /// It may wait at the server; where its time-out stands.
     pub blocks: Option<Timeout>,
+    /// It may keep its connection busy in ways that nobody knows: others must not wait behind it.
+    pub own: bool,
     /// Sub-commands, of a container command.
     pub subs: &'static [Command],
 }
@@ -155,13 +157,15 @@ pub enum Timeout {
     AfterKeyword(&'static str),
     /// The last argument, in milliseconds (WAIT).
     Wait,
+    /// Nobody knows (a command of a module).
+    Unknown,
 }
 
 impl Timeout {
     /// One second of the time-out in the unit of the argument.
     pub fn per_second(self) -> u64 {
         match self {
-            Self::Last | Self::First => 1,
+            Self::Last | Self::First | Self::Unknown => 1,
             Self::AfterKeyword(_) | Self::Wait => 1000,
         }
     }
@@ -170,6 +174,7 @@ impl Timeout {
     pub fn position<'a>(self, args: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
         match self {
             Self::First => Some(1),
+            Self::Unknown => None,
             Self::Last | Self::Wait => args.count().checked_sub(1),
             Self::AfterKeyword(keyword) => after_option(keyword, args),
         }

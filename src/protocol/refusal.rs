@@ -9,6 +9,8 @@
 pub enum Refusal {
     /// A write on a replica.
     ReadOnly,
+    /// WAIT or WAITAOF on a replica.
+    Wait,
     /// The node is loading its data.
     Loading,
     /// A replica that may not serve stale data has no link.
@@ -33,7 +35,7 @@ pub fn refusal(line: &[u8]) -> Option<Refusal> {
         b'U' => text
             .starts_with(b"UNBLOCKED force unblock from blocking operation, instance state changed")
             .then_some(Refusal::Unblocked),
-        b'E' => exec(text).or_else(|| old_script(text)),
+        b'E' => exec(text).or_else(|| old_script(text)).or_else(|| wait(text)),
         _ => None,
     }
 }
@@ -82,6 +84,14 @@ fn old_script(text: &[u8]) -> Option<Refusal> {
     is_read_only(text.get(at + 3..)?).then_some(Refusal::ScriptReadOnly)
 }
 
+/// WAIT and WAITAOF want a primary, and say so in words of their own.
+fn wait(text: &[u8]) -> Option<Refusal> {
+    let rest = text.strip_prefix(b"ERR WAIT")?;
+    let rest = rest.strip_prefix(b"AOF").unwrap_or(rest).strip_prefix(b" cannot be used with ")?;
+    let known = rest.starts_with(b"replica instances.") || rest.starts_with(b"slave instances.");
+    known.then_some(Refusal::Wait)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +130,9 @@ mod tests {
                 "-ERR Transaction contains write commands but instance is now a read-only slave. EXEC aborted.",
                 ExecAborted,
             ),
+            ("-ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 ...", Wait),
+            ("-ERR WAIT cannot be used with slave instances. Please also note that since Redis 4.0 ...", Wait),
+            ("-ERR WAITAOF cannot be used with replica instances. Please also note that writes to ...", Wait),
         ];
         for (line, expected) in table {
             assert_eq!(refusal(line.as_bytes()), Some(expected), "{line}");
@@ -146,6 +159,7 @@ mod tests {
             "-MASTERDOWN",
             "-ERR Error running script (call to f_6b1b): @user_script:1: nil value",
             "-ERR unknown command 'READONLY'",
+            "-ERR WAIT of my own",
         ] {
             assert_eq!(refusal(line.as_bytes()), None, "{line}");
         }

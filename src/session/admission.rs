@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::protocol::args::args;
-use crate::protocol::command::{Class, Command, Connection, Subscription, Transaction, lookup};
+use crate::protocol::command::{Class, Connection, Subscription, Transaction};
 use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span};
 use crate::protocol::{encode, inline};
 
@@ -28,6 +28,10 @@ impl Session {
         let mut used = 0;
         while used < input.len() && self.may_take() {
             let rest = input.get(used..).unwrap_or_default();
+            if let Some(count) = self.take_plain(rest) {
+                used += count;
+                continue;
+            }
             let (count, framed) = match self.framer.scan(rest) {
                 Ok(step) => step,
                 Err(error) => {
@@ -59,6 +63,7 @@ impl Session {
                     && !self.leaving_lane()
                     && self.tail.is_none()
                     && !self.naming()
+                    && self.unfamiliar.is_none()
                     && (room || self.may_stream())
             }
         }
@@ -111,7 +116,7 @@ impl Session {
 
     pub(super) fn admit(&mut self, shape: Shape) {
         let command = self.pipeline.unfinished();
-        let found = classify(command, shape.name, shape.second);
+        let found = self.classify(command, shape.name, shape.second);
         let class = found.map_or(Class::Admin, |found| found.class);
         if found.is_none() && http(word(command, shape.name)) {
             // A browser that was lured here: Redis closes on it without a word, and so do we.
@@ -127,6 +132,9 @@ impl Session {
         if matches!(self.phase, Phase::Raw) {
             let command = self.pipeline.take_unfinished();
             self.raw.extend_from_slice(&command);
+            return;
+        }
+        if self.keep_unfamiliar(shape, found) {
             return;
         }
         if self.refuses_write(class, found) {
@@ -152,8 +160,9 @@ impl Session {
 
     /// The command behind everything that was taken becomes an entry.
     pub(super) fn enter(&mut self, shape: Shape) {
+        self.unexplained = false;
         let command = self.pipeline.unfinished();
-        let found = classify(command, shape.name, shape.second);
+        let found = self.classify(command, shape.name, shape.second);
         let class = found.map_or(Class::Admin, |found| found.class);
         if let Some(answer) = self.transaction.admit(class, self.state.resp3()) {
             self.pipeline.drop_unfinished();
@@ -169,11 +178,13 @@ impl Session {
         self.pipeline.push(Entry {
             // Asked again, a scan begins again: that does no harm.
             class: if scan { Class::Read } else { class },
-            blocks: found.is_some_and(|found| found.blocks.is_some()),
+            blocks: !queued && found.is_some_and(|found| found.blocks.is_some()),
             in_transaction: queued,
-            deadline: Deadline::of(found, self.pipeline.unfinished(), self.now).filter(|_| !queued),
+            harmless: self.transaction.harmless(class),
+            deadline: Deadline::of(found, self.pipeline.unfinished(), self.now).filter(|_| !queued).map(Box::new),
             confirmations: Confirmations::of(class, usize::try_from(shape.args).unwrap_or(1).saturating_sub(1))
-                .filter(|_| !queued),
+                .filter(|_| !queued)
+                .map(Box::new),
             scan,
             receipt,
             telling: match class {
@@ -210,7 +221,7 @@ impl Session {
             return;
         }
         let (name, second) = (self.framer.name(), self.framer.second());
-        let class = name.and_then(|name| classify(command, name, second)).map(|found| found.class);
+        let class = name.and_then(|name| self.classify(command, name, second)).map(|found| found.class);
         let channel = second.is_some_and(|second| word(command, second).starts_with(&self.settings.reserved_channel));
         if name.is_none() || channel || matches!(class, Some(Class::Subscription(_))) {
             return self.malformed(&ProtocolError::BulkLength);
@@ -227,6 +238,7 @@ impl Session {
             && matches!(self.phase, Phase::Open)
             && self.pipeline.waiting() == 0
             && !self.pipeline.mid_command()
+            && !self.pipeline.behind_blocking()
     }
 
     /// The unfinished command is over the budget.
@@ -244,7 +256,7 @@ impl Session {
 
     fn begin_stream(&mut self) {
         let command = self.pipeline.unfinished();
-        let found = self.framer.name().and_then(|name| classify(command, name, self.framer.second()));
+        let found = self.framer.name().and_then(|name| self.classify(command, name, self.framer.second()));
         let class = found.map_or(Class::Admin, |found| found.class);
         if self.refuses_write(class, found) {
             return self.refuse_large(Bytes::from_static(NO_REPLICAS));
@@ -257,15 +269,6 @@ impl Session {
         self.pipeline.push(Entry { in_transaction: queued, streamed: true, receipt, ..Entry::new(class) });
         self.stream.begin(bytes);
     }
-}
-
-/// The table's entry for a command, its sub-command's where it has some.
-fn classify(command: &[u8], name: Span, second: Option<Span>) -> Option<&'static Command> {
-    let found = lookup(word(command, name))?;
-    if found.subs.is_empty() {
-        return Some(found);
-    }
-    Some(second.and_then(|second| found.sub(word(command, second))).unwrap_or(found))
 }
 
 fn word(command: &[u8], span: Span) -> &[u8] {

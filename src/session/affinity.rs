@@ -72,7 +72,7 @@ enum Need {
 fn need(found: Option<&Command>) -> Need {
     let Some(found) = found else { return Need::OwnForGood };
     match found.class {
-        _ if found.blocks.is_some() => Need::OwnForNow,
+        _ if found.blocks.is_some() || found.own => Need::OwnForNow,
         Class::Read | Class::Write | Class::Script | Class::Publish | Class::Harmless | Class::Scan => Need::Anything,
         Class::Connection(kind) => match kind {
             Connection::SetName | Connection::SetInfo => Need::Remembered,
@@ -181,7 +181,7 @@ impl Session {
 
     /// Nothing ties the session to its own upstream, and nothing is under way on it.
     pub fn free(&self) -> bool {
-        let sending = self.pipeline.undelivered() > 0 || self.begun() || self.naming();
+        let sending = self.pipeline.undelivered() > 0 || self.begun() || self.naming() || self.unfamiliar.is_some();
         let under_way = sending || self.is_raw() || self.large_ahead();
         let state = self.transaction.open() || self.transaction.ties() || self.state.switched() || self.subscribed();
         !under_way && !state && !self.affinity.tied && matches!(self.phase, Phase::Open | Phase::Detached)

@@ -64,7 +64,7 @@ impl Session {
     pub(super) fn shorten_blocking(&mut self) {
         let now = self.now;
         self.pipeline.rewrite_waiting(|entry, command| {
-            let deadline = entry.deadline.filter(|_| entry.answer.is_none())?;
+            let deadline = entry.deadline.as_ref().filter(|_| entry.answer.is_none())?;
             deadline.shortened(command, now)
         });
     }

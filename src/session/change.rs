@@ -23,6 +23,7 @@ impl Session {
         self.assembly.reset();
         self.raw.clear();
         self.cutover = None;
+        self.parting.clear();
         if !matches!(self.phase, Phase::Detached) {
             self.lose_stream();
             let mut unknown = 0;
@@ -53,7 +54,7 @@ impl Session {
 
     /// A large command was under way: what of it has arrived is gone.
     fn lose_stream(&mut self) {
-        if !self.stream.lose() {
+        if !self.stream.begun() || !self.stream.lose() {
             return;
         }
         for entry in self.pipeline.waiting_mut().filter(|entry| entry.streamed && entry.answer.is_none()) {
@@ -68,6 +69,7 @@ impl Session {
         if self.begun() || self.refusing() {
             self.detach(out);
         }
+        self.stream.lose();
         let mut answer = BytesMut::new();
         encode::error(&mut answer, text);
         let answer = answer.freeze();
@@ -79,11 +81,11 @@ impl Session {
             hurt |= entry.in_transaction && !ended;
             count += u64::from(entry.silent.is_none());
         }
+        self.pipeline.skip_answered();
         if self.large_ahead() {
             self.refuse_large(answer.clone());
             count += 1;
         }
-        self.pipeline.skip_answered();
         count += u64::from(self.answer_naming(&answer));
         self.tally.authored += count;
         self.tally.expired += count;

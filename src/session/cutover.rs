@@ -75,13 +75,20 @@ impl Session {
         }));
     }
 
-    /// Bytes for the old upstream that are no command of the client.
+    /// Bytes for the upstream that are no command of the client: about markers, the last one's end before the next.
     pub(super) fn aside(&self) -> &[u8] {
-        self.cutover.as_ref().map_or(&[], |cutover| &cutover.aside)
+        match &self.cutover {
+            Some(cutover) if self.parting.is_empty() => &cutover.aside,
+            _ => &self.parting,
+        }
     }
 
-    /// The old upstream took `count` of them; false when there were none.
+    /// The upstream took `count` of them; false when there were none.
     pub(super) fn sent_aside(&mut self, count: usize) -> bool {
+        if !self.parting.is_empty() {
+            drop(self.parting.split_to(count.min(self.parting.len())));
+            return true;
+        }
         let Some(cutover) = self.cutover.as_mut().filter(|cutover| !cutover.aside.is_empty()) else { return false };
         drop(cutover.aside.split_to(count.min(cutover.aside.len())));
         true
@@ -179,6 +186,10 @@ impl Session {
         self.tally.gaps += u64::from(gap);
         self.upstream_mark = self.mark;
         self.phase = Phase::Open;
+        self.parting.clear();
+        if !cutover.denied {
+            self.part(&cutover.marker);
+        }
         out.extend_from_slice(&cutover.pending);
         self.void_tracked(out);
         self.identity.actual = None;
@@ -191,7 +202,16 @@ impl Session {
 
     /// The second upstream is gone, or not needed any more.
     pub fn cancel_cutover(&mut self) {
-        self.cutover = None;
+        let Some(cutover) = self.cutover.take() else { return };
+        if cutover.aside.is_empty() && !cutover.denied {
+            self.part(&cutover.marker);
+        }
+    }
+
+    /// The upstream that stays listens to the marker no longer: else it would count it among the client's channels, and
+    /// never let it do anything but listen.
+    fn part(&mut self, marker: &[u8]) {
+        encode::command(&mut self.parting, &[b"UNSUBSCRIBE", marker]);
     }
 
     // ---- the old upstream ----

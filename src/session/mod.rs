@@ -33,6 +33,7 @@ mod mark;
 mod naming;
 mod notice;
 mod pipeline;
+mod plain;
 mod preamble;
 mod receipt;
 mod replies;
@@ -44,6 +45,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod vocabulary;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,7 +53,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::protocol::refusal::Refusal;
-use crate::protocol::request::{Limits, RequestFramer};
+use crate::protocol::request::{Limits, RequestFramer, Shape};
 
 use affinity::Affinity;
 use cutover::Cutover;
@@ -73,6 +75,7 @@ pub use naming::{Found, Question};
 pub use preamble::LaneKey;
 pub use receipt::Receipts;
 pub use tally::{Kind, Tally};
+pub use vocabulary::Vocabulary;
 
 /// What all sessions of a process have in common.
 #[derive(Clone, Debug)]
@@ -102,9 +105,18 @@ pub struct Session {
     affinity: Affinity,
     subscriptions: Subscriptions,
     cutover: Option<Box<Cutover>>,
+    /// For the upstream: the end of its subscription to a marker.
+    parting: BytesMut,
     tail: Option<Tail>,
     identity: Identity,
     naming: Option<Naming>,
+    vocabulary: Rc<Vocabulary>,
+    /// A command that nobody has explained yet, complete, behind everything that was taken.
+    unfamiliar: Option<Shape>,
+    /// Nobody will explain the command that is being taken.
+    unexplained: bool,
+    /// Somebody explains commands.
+    explains: bool,
     /// See [`Session::take_verdict`].
     verdict: Option<u64>,
     /// See [`Session::doomed`].
@@ -168,9 +180,14 @@ impl Session {
             affinity,
             subscriptions: Subscriptions::default(),
             cutover: None,
+            parting: BytesMut::new(),
             tail: None,
             identity: Identity::default(),
             naming: None,
+            vocabulary: Rc::default(),
+            unfamiliar: None,
+            unexplained: false,
+            explains: false,
             verdict: None,
             doomed: false,
             voided: None,
@@ -264,7 +281,7 @@ impl Session {
             Phase::Raw => &self.raw,
             Phase::Open if !self.aside().is_empty() && !self.begun() => self.aside(),
             Phase::Open if hold => match self.pipeline.to_finish() {
-                [] if self.pipeline.waiting() <= 1 => self.stream.to_send(),
+                [] if self.stream.begun() && self.pipeline.waiting() <= 1 => self.stream.to_send(),
                 rest => rest,
             },
             Phase::Open => match self.pipeline.to_send() {
@@ -325,7 +342,7 @@ impl Session {
 
     /// Part of a command has been sent, and not its end.
     pub fn begun(&self) -> bool {
-        self.stream.open() || self.pipeline.mid_command()
+        self.stream.begun() || self.pipeline.mid_command()
     }
 
     /// What is in flight may take as long as the client likes (BLPOP …).
@@ -346,6 +363,7 @@ impl Session {
     /// The client may be left now: nothing is owed, nothing is half said, no transaction is open.
     pub fn quiet(&self) -> bool {
         let idle = self.pipeline.undelivered() == 0 && !self.stream.open() && self.raw.is_empty() && !self.naming();
+        let idle = idle && self.unfamiliar.is_none();
         idle && !self.framer.in_command() && !self.transaction.open() && !self.transaction.watching()
     }
 

@@ -41,14 +41,18 @@ pub(super) struct Entry {
     pub len: usize,
     /// What the command table says of it.
     pub class: Class,
-    /// It can block (BLPOP …): what is in flight behind it says nothing about the server being busy.
+    /// It can block (BLPOP …), and so does not say that the server is busy. (What is queued in a transaction cannot.)
     pub blocks: bool,
     /// It was sent inside MULTI: it is queued, not run; sending it again does no harm.
     pub in_transaction: bool,
+    /// Nothing else about it can matter (see `plain.rs`).
+    pub plain: bool,
+    /// It is EXEC, of a transaction that only reads.
+    pub harmless: bool,
     /// It blocks no longer than until then.
-    pub deadline: Option<Deadline>,
+    pub deadline: Option<Box<Deadline>>,
     /// It has confirmations instead of a reply.
-    pub confirmations: Option<Confirmations>,
+    pub confirmations: Option<Box<Confirmations>>,
     /// It is of the SCAN family: its cursor is marked in the reply, and void on another upstream.
     pub scan: bool,
     /// Which ids stand in its reply.
@@ -75,6 +79,8 @@ impl Entry {
             class,
             blocks: false,
             in_transaction: false,
+            plain: false,
+            harmless: false,
             deadline: None,
             confirmations: None,
             scan: false,
@@ -94,7 +100,7 @@ impl Entry {
             // (The second might reach what is blocked now because the first has been.)
             Class::Connection(kind) => kind != Connection::Unblock,
             Class::Subscription(_) => true,
-            Class::Transaction(kind) => kind != Transaction::Exec,
+            Class::Transaction(kind) => kind != Transaction::Exec || self.harmless,
             class => class.may_repeat(),
         };
         !self.streamed && (self.in_transaction || harmless)
@@ -115,6 +121,8 @@ pub(super) struct Pipeline {
     framed: usize,
     /// Waiting entries that carry an answer: the bytes to send are not one piece then.
     holes: usize,
+    /// Entries that can block.
+    blocking: usize,
     /// Entries with a reply and without a receipt.
     unconfirmed: usize,
     /// Commands were sent that want a receipt.
@@ -179,16 +187,39 @@ impl Pipeline {
         entry.len = self.bytes.len() - self.framed;
         self.framed = self.bytes.len();
         self.holes += usize::from(entry.answer.is_some());
+        self.blocking += usize::from(entry.blocks);
         self.entries.push_back(entry);
         self.settle();
+    }
+
+    /// A whole plain command; false when it would stand behind an unfinished one.
+    pub(super) fn push_plain(&mut self, command: &[u8], class: Class) -> bool {
+        if self.framed != self.bytes.len() {
+            return false;
+        }
+        self.bytes.extend_from_slice(command);
+        self.framed += command.len();
+        self.entries.push_back(Entry { len: command.len(), plain: true, ..Entry::new(class) });
+        true
     }
 
     // ---- what goes to the upstream ----
 
     /// The next bytes for the upstream; empty when there are none.
     pub(super) fn to_send(&self) -> &[u8] {
-        let end = if self.holes == 0 { self.framed } else { self.run_end() };
+        let end = match (self.holes, self.blocking) {
+            (0, 0) => self.framed,
+            _ if self.behind_blocking() => self.cursor,
+            _ => self.run_end(),
+        };
         self.bytes.get(self.cursor..end).unwrap_or_default()
+    }
+
+    /// What was sent last can block, and is not answered. Nothing is sent behind it: the server would not run it before,
+    /// and whatever becomes of the blocked command, what was not sent has not run.
+    pub(super) fn behind_blocking(&self) -> bool {
+        let last = self.sent.checked_sub(1).filter(|last| *last >= self.answered);
+        last.and_then(|last| self.entries.get(last)).is_some_and(|entry| entry.blocks && entry.answer.is_none())
     }
 
     /// The rest of a command that was begun; empty when none was.
@@ -201,8 +232,14 @@ impl Pipeline {
     }
 
     fn run_end(&self) -> usize {
-        let waiting = self.entries.iter().skip(self.sent);
-        self.sent_end + waiting.take_while(|entry| entry.answer.is_none()).map(|entry| entry.len).sum::<usize>()
+        let mut end = self.sent_end;
+        for entry in self.entries.iter().skip(self.sent).take_while(|entry| entry.answer.is_none()) {
+            end += entry.len;
+            if entry.blocks {
+                break;
+            }
+        }
+        end
     }
 
     /// The upstream took `count` of [`Pipeline::to_send`]; says how many commands that completed.
@@ -301,6 +338,24 @@ impl Pipeline {
         self.settle();
     }
 
+    /// How many of the oldest commands are plain, sent, and without a reply; at most `most`.
+    pub(super) fn plain_ahead(&self, most: usize) -> usize {
+        if self.delivered > 0 || self.answered > 0 {
+            return 0;
+        }
+        let sent = self.entries.iter().take(self.sent.min(most));
+        sent.take_while(|entry| entry.plain && entry.answer.is_none()).count()
+    }
+
+    /// The client has the replies of the `count` oldest commands; see [`Pipeline::plain_ahead`].
+    pub(super) fn drop_plain(&mut self, count: usize) {
+        self.delivered = count.min(self.sent);
+        self.answered = self.delivered;
+        self.delivered_end = self.entries.range(..self.delivered).map(|entry| entry.len).sum();
+        self.release();
+        self.settle();
+    }
+
     /// The oldest undelivered command, its bytes, and its answer if that is known.
     pub(super) fn front(&self) -> Option<(&Entry, &[u8])> {
         let entry = self.entries.get(self.delivered)?;
@@ -353,11 +408,15 @@ impl Pipeline {
     pub(super) fn deliver_front(&mut self, keep: bool, wipe: bool) {
         let Some(entry) = self.entries.get(self.delivered) else { return };
         let (start, end) = (self.delivered_end, self.delivered_end + entry.len);
-        if wipe && let Some(secret) = self.bytes.get_mut(start..end) {
+        if wipe
+            && !keep
+            && let Some(secret) = self.bytes.get_mut(start..end)
+        {
             secret.fill(0);
         }
         if keep && start == end {
             // Nothing of it could be sent again; a replay must not wait for its reply.
+            self.blocking -= usize::from(entry.blocks);
             self.entries.remove(self.delivered);
             self.answered -= 1;
             self.sent -= 1;
@@ -366,14 +425,32 @@ impl Pipeline {
         self.delivered += 1;
         self.delivered_end = end;
         if !keep {
-            self.release_delivered();
+            self.release();
         }
     }
 
-    /// Drops what was kept for a transaction.
+    /// Drops what was kept for a transaction; what may hold a secret is wiped.
     pub(super) fn release_delivered(&mut self) {
+        let mut at = 0;
+        for entry in self.entries.range(..self.delivered) {
+            let end = at + entry.len;
+            if matches!(entry.class, Class::Connection(_))
+                && let Some(secret) = self.bytes.get_mut(at..end)
+            {
+                secret.fill(0);
+            }
+            at = end;
+        }
+        self.release();
+    }
+
+    fn release(&mut self) {
         let (count, bytes) = (std::mem::take(&mut self.delivered), std::mem::take(&mut self.delivered_end));
-        self.entries.drain(..count);
+        if count == 1 {
+            self.blocking -= usize::from(self.entries.pop_front().is_some_and(|entry| entry.blocks));
+        } else {
+            self.blocking -= self.entries.drain(..count).filter(|entry| entry.blocks).count();
+        }
         self.bytes.advance(bytes);
         self.answered = self.answered.saturating_sub(count);
         self.sent = self.sent.saturating_sub(count);

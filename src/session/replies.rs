@@ -15,11 +15,21 @@ use super::identity::{LIST_MOST, Telling, killed};
 use super::naming::Naming;
 use super::pipeline::{Entry, Ours, Turn};
 use super::subscription::Subscriptions;
-use super::{Heard, Phase, Session};
+use super::{Heard, Home, Phase, Session};
 
 /// A reply is delivered in pieces only when it is larger than this: until then the loss of its upstream leaves the
 /// client with nothing half said.
 const WHOLE: usize = 64 * 1024;
+
+/// A string of more bytes is not passed on from a lane, if it can be avoided.
+const HUGE: u64 = 1024 * 1024;
+
+/// The bytes that a reply, if it is one string, announces.
+fn announced(begun: &[u8]) -> Option<u64> {
+    let digits = begun.strip_prefix(b"$").or_else(|| begun.strip_prefix(b"="))?;
+    let end = memchr::memchr(b'\r', digits.get(..digits.len().min(20))?)?;
+    std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()
+}
 
 /// The reply or push that is arriving.
 #[derive(Default)]
@@ -38,12 +48,19 @@ enum Mode {
     Passing,
     /// Nobody will see it.
     Dropping,
+    /// Nobody will see it here: it is asked for again, on an upstream of the session's own.
+    Again,
 }
 
 impl Assembly {
     /// The client has seen the beginning of a reply, and not its end.
     pub(super) fn half_delivered(&self) -> bool {
         self.mode == Mode::Passing
+    }
+
+    /// Nothing of a reply has been heard yet.
+    pub(super) fn idle(&self) -> bool {
+        self.mode == Mode::Whole && self.partial.is_empty()
     }
 
     pub(super) fn reset(&mut self) {
@@ -81,6 +98,7 @@ impl Session {
                 match mode {
                     _ if aside => {}
                     Mode::Passing => self.delivered_directly(b"$"),
+                    Mode::Again => self.pipeline.retract(1),
                     _ => self.pipeline.set_aside(None),
                 }
             }
@@ -103,6 +121,7 @@ impl Session {
                 _ if begun.first() == Some(&b'-') => Mode::Whole,
                 Some((entry, _)) if entry.telling.is_some() && begun.len() < LIST_MOST => Mode::Whole,
                 Some((entry, _)) if self.refusing() && entry.may_repeat() => Mode::Dropping,
+                Some((entry, Turn::Next)) if self.too_large_for_a_lane(entry, &begun) => Mode::Again,
                 Some((entry, Turn::Next)) if self.may_pass(entry) => {
                     scan = entry.scan;
                     Mode::Passing
@@ -114,11 +133,19 @@ impl Session {
         match mode {
             Mode::Whole => self.assembly.partial = begun,
             Mode::Passing => self.pass(&begun, scan, out),
-            Mode::Dropping => {}
+            Mode::Dropping | Mode::Again => {}
         }
         if mode != Mode::Whole {
             self.moved_much();
         }
+    }
+
+    /// A client that reads more slowly than the node answers would keep the lane's other sessions waiting, or the rest of
+    /// this reply in memory. A read that nothing stands behind can as well be asked again elsewhere.
+    fn too_large_for_a_lane(&self, entry: &Entry, begun: &[u8]) -> bool {
+        let alone = self.pipeline.unanswered() == 1 && self.pipeline.waiting() == 0;
+        let lane = self.home() == Home::Lane && alone && self.may_pass(entry) && entry.may_repeat();
+        lane && announced(begun).is_some_and(|bytes| bytes > HUGE)
     }
 
     /// The reply of this entry may go to the client in pieces.
@@ -134,14 +161,14 @@ impl Session {
         if matches!(self.phase, Phase::Greeting(_)) {
             return self.greeted(reply);
         }
-        match self.told(reply) {
+        match self.retold(reply) {
             Some(reply) => self.settle(&reply, out),
             None => self.settle(reply, out),
         }
     }
 
     /// A whole reply that is to be told in other words.
-    fn told(&mut self, reply: &[u8]) -> Option<BytesMut> {
+    fn retold(&mut self, reply: &[u8]) -> Option<BytesMut> {
         let (entry, turn) = self.pipeline.expecting()?;
         let telling = entry.telling.filter(|_| turn != Turn::Replayed && reply.first() != Some(&b'-'))?;
         if telling == Telling::Killed {
@@ -162,7 +189,9 @@ impl Session {
             self.closing = true;
             return;
         };
-        if failed && let Some(why) = refusal(reply) {
+        // A receipt that a replica refuses has a meaning of its own.
+        let receipt = entry.silent == Some(Ours::Receipt);
+        if failed && let Some(why) = refusal(reply).filter(|why| !receipt || *why != Refusal::Wait) {
             if !entry.streamed {
                 return self.refuse(why);
             }

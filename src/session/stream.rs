@@ -9,6 +9,8 @@ use bytes::{Buf, BytesMut};
 pub(super) struct Stream {
     mode: Mode,
     bytes: BytesMut,
+    /// Some of it has left.
+    left: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -25,12 +27,17 @@ enum Mode {
 
 impl Stream {
     pub(super) fn begin(&mut self, bytes: BytesMut) {
-        *self = Self { mode: Mode::Passing, bytes };
+        *self = Self { mode: Mode::Passing, bytes, left: false };
     }
 
     /// A large command is arriving or leaving.
     pub(super) fn open(&self) -> bool {
         matches!(self.mode, Mode::Passing | Mode::Complete)
+    }
+
+    /// Part of it is with the upstream; until then another one will do as well.
+    pub(super) fn begun(&self) -> bool {
+        self.open() && self.left
     }
 
     /// More of it is to come from the client.
@@ -61,6 +68,7 @@ impl Stream {
 
     /// The upstream took `count` bytes; true when that was the last of the command.
     pub(super) fn advance(&mut self, count: usize) -> bool {
+        self.left |= count > 0;
         self.bytes.advance(count.min(self.bytes.len()));
         let done = self.bytes.is_empty() && self.mode == Mode::Complete;
         if done {
@@ -74,7 +82,7 @@ impl Stream {
         let open = self.open();
         let mode = if self.mode == Mode::Passing { Mode::Swallowing } else { Mode::None };
         if open {
-            *self = Self { mode, bytes: BytesMut::new() };
+            *self = Self { mode, ..Self::default() };
         }
         open
     }

@@ -19,6 +19,8 @@ use super::pipeline::Entry;
 pub(super) struct TransactionState {
     /// The newest command taken stands between MULTI and EXEC.
     queueing: bool,
+    /// What was taken since MULTI only reads.
+    reads: bool,
     /// MULTI was answered; EXEC was not.
     open: bool,
     /// WATCH was answered.
@@ -79,7 +81,9 @@ impl TransactionState {
             _ if self.queueing && !ends_transaction(class) => self.dead.map(|_| QUEUED),
             _ => None,
         };
+        self.reads &= !self.queueing || ends_transaction(class) || class.may_repeat();
         if matches!(class, Class::Transaction(Transaction::Multi)) {
+            self.reads |= !self.queueing;
             self.queueing = true;
         } else if ends_transaction(class) {
             self.queueing = false;
@@ -90,10 +94,16 @@ impl TransactionState {
         answer
     }
 
+    /// The command just taken is EXEC, and running it twice does no harm.
+    pub(super) fn harmless(&self, class: Class) -> bool {
+        self.reads && matches!(class, Class::Transaction(Transaction::Exec))
+    }
+
     /// A command that is not kept was taken.
     pub(super) fn streamed(&mut self) {
         if self.queueing {
             self.unrepeatable = Some(Death::TooLarge);
+            self.reads = false;
         }
     }
 

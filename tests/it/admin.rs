@@ -86,3 +86,35 @@ fn a_fleet_is_reached_beyond_the_machine() {
     wait_until("the fleet is ready", Duration::from_secs(15), || check().0 == Some(0));
     assert!(check().1.contains("● s: healthy, a is primary"), "{}", check().1);
 }
+
+#[test]
+fn events_tell_what_happened_as_it_happens() {
+    let pair = Pair::start();
+    let mut proxy = Proxy::with(&pair, "a", Options::default().arg("--drain-deadline", "5s"));
+    let path = pair.dir.path().join("events");
+    let mut follower = binary();
+    follower.args(["events", "--follow", "--json", "--admin", &proxy.admin]);
+    let mut follower = follower.stdout(std::fs::File::create(&path).unwrap()).spawn().unwrap();
+    let told = || -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let names = || told().iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    wait_until("it follows a", Duration::from_secs(10), || names() == ["following"]);
+    let out = proxy.operate("switchover --to b");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    wait_until("the switchover is told", Duration::from_secs(10), || names().contains(&"switchover-ended".to_owned()));
+    let changed = told().into_iter().find(|event| event["event"] == "changed").unwrap();
+    assert_eq!((changed["kind"].as_str(), changed["to"].as_str()), (Some("announced"), Some("b")), "{changed}");
+    let last = proxy.operate("events --last 1");
+    assert!(String::from_utf8_lossy(&last.stdout).contains("switchover a → b: switched"), "{last:?}");
+    proxy.process.signal("TERM");
+    proxy.process.end(Duration::from_secs(10));
+    assert!(follower.wait().unwrap().success(), "it ends with the process");
+    let names = names();
+    for name in ["hold-began", "hold-ended", "drain-began", "drained"] {
+        assert_eq!(names.iter().filter(|told| *told == name).count(), 1, "{name}: {names:?}");
+    }
+    let seqs: Vec<_> = told().iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "none was missed");
+}

@@ -7,6 +7,7 @@ fn protected() -> (Pair, Proxy) {
     let options = PairOptions {
         password: Some("secret"),
         users: vec!["alice on >wonderland ~* &* +@all", "reader on >books ~* -@all +get +ping +auth +hello +select"],
+        ..PairOptions::default()
     };
     let pair = Pair::with(&options);
     let proxy = Proxy::with(&pair, "a", Options::default());

@@ -57,6 +57,7 @@ impl Story {
             switch_back: true,
             restarts: true,
             rude: false,
+            blip_ms: 0,
         };
         let world = World::new(random);
         let shards = world.shards.iter().enumerate().map(|(at, shard)| ShardPlan {

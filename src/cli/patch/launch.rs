@@ -11,15 +11,15 @@ use super::report::Report;
 use super::{Common, page, preflight};
 use crate::cli::operator::json;
 use crate::cli::show::{Paint, say, tell};
-use crate::config::fleet::{Choice, Fleet};
-use crate::control::rollout::{self, Means, Told, sight};
+use crate::config::fleet::{Choice, Fleet, Run};
+use crate::control::rollout::{self, Means, Told, agent, sight};
 use crate::io::admin_access::Access;
 use crate::io::clock;
 use crate::io::exec::{JobFolder, write_whole};
 use crate::io::journal_file::JournalFile;
 use crate::patch::health::healthy;
 use crate::patch::journal::{History, Mark, Record, VERSION};
-use crate::patch::plan::{Kind, Plan, Step};
+use crate::patch::plan::{Hook, Kind, Plan, Step};
 use crate::patch::rollout::{Manner, Outcome, Rollout, Word};
 use crate::patch::shard::words::Settings;
 use crate::patch::window::Window;
@@ -174,7 +174,7 @@ async fn take_up(
         _ => choose(launch, fleet, access).await?,
     }
     fleet.plan(launch.kind, &launch.choice).map_err(Refusal::Usage)?;
-    wait_for_commands(&history, folder).await;
+    wait_for_commands(&history, (fleet, access), folder).await;
     Ok((journal.put_aside(&history.id)?, None))
 }
 
@@ -193,12 +193,18 @@ fn begun(history: &History, choice: &Choice) -> Choice {
 }
 
 /// A command that still runs for a rollout that is put aside must end first: it may have a node down.
-async fn wait_for_commands(history: &History, folder: &Path) {
+async fn wait_for_commands(history: &History, (fleet, access): (&Fleet, &Access), folder: &Path) {
     for (shard, past) in history.plan.shards.iter().zip(&history.shards) {
         let Some(way) = &past.under_way else { continue };
         if let Some(Mark::Begun(attempt)) = past.marked(way.node, Step::Work) {
             tell(&format!("waiting for the command on {}/{} to end\n", shard.name, shard.node(way.node)));
-            let name = format!("{}.{}.work.{attempt}", shard.name, shard.node(way.node));
+            let at = fleet.shard(&shard.name).and_then(|shard| shard.nodes.get(way.node));
+            if let (Some(Run::Agent), Some(at)) = (fleet.command(&history.plan, shard, Hook::Work, way.node), at) {
+                let order = agent::order(fleet, &history.id, &history.plan, shard, (way.node, Hook::Work, attempt));
+                agent::carry_out(access, at, Hook::Work, &order, true).await;
+                continue;
+            }
+            let name = agent::job_name(shard, way.node, Hook::Work, attempt);
             JobFolder::new(folder.join("commands").join(&history.id).join(name)).join().await;
         }
     }
@@ -248,6 +254,9 @@ async fn accompany(
         }
         if let Told::Record(record) = told {
             records.push(record.clone());
+            if !as_json && matches!(record, Record::NodeDone { .. }) {
+                tell(&page::progress(&plan, &records));
+            }
         }
     };
     let outcome = rollout::run(rollout, journal, means, &mut words, &mut watch).await?;

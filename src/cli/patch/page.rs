@@ -1,11 +1,14 @@
 //! A rollout for eyes: a line for each thing that happens, then the table of its steps.
 
 use super::report::{FaultLine, Report};
-use crate::cli::show::{Paint, count, counted, indented, table, time};
+use crate::cli::show::{Paint, bytes, count, counted, indented, table, time};
 use crate::control::rollout::Told;
 use crate::patch::journal::{Felt, Record};
 use crate::patch::plan::Plan;
 use crate::patch::window::State;
+
+/// Width of the bar in characters.
+const BAR: usize = 24;
 
 /// A line while it runs.
 pub(super) fn line(plan: &Plan, told: &Told<'_>) -> Option<String> {
@@ -35,6 +38,26 @@ fn event(record: &Record) -> Option<String> {
     })
 }
 
+/// How far it is, and what clients felt so far.
+pub(super) fn progress(plan: &Plan, records: &[Record]) -> String {
+    let whole = plan.nodes().max(1);
+    let done = records.iter().filter(|record| matches!(record, Record::NodeDone { .. })).count().min(whole);
+    let full = done * BAR / whole;
+    let felt =
+        records.iter().filter_map(|record| if let Record::Ended { felt, .. } = record { Some(felt) } else { None });
+    let stall = felt.clone().filter_map(|felt| felt.longest_stall_ms).reduce(f64::max);
+    let sum = |of: fn(&Felt) -> Option<u64>| felt.clone().filter_map(of).sum::<u64>();
+    let so_far = Felt {
+        longest_stall_ms: stall,
+        closed: Some(sum(|felt| felt.closed)),
+        cut: Some(sum(|felt| felt.cut)),
+        errors: Some(sum(|felt| felt.errors)),
+        ..Felt::default()
+    };
+    let bar = format!("{}{}", "█".repeat(full), "░".repeat(BAR - full));
+    format!("  {bar} {done} of {}; clients felt so far: {}\n", counted(whole as u64, "node"), words(&so_far))
+}
+
 /// What clients felt, in words; empty when there is nothing to tell.
 fn words(felt: &Felt) -> String {
     let mut words = Vec::new();
@@ -42,6 +65,12 @@ fn words(felt: &Felt) -> String {
     words.extend(felt.held.map(|held| format!("{} held", counted(held, "session"))));
     words.extend(felt.closed.map(|closed| format!("{} closed between commands", count(closed))));
     words.extend(felt.cut.filter(|cut| *cut > 0).map(|cut| format!("{} cut at the deadline", count(cut))));
+    let some = |number: Option<u64>| number.filter(|number| *number > 0);
+    words.extend(some(felt.closed_by_clients).map(|closed| format!("{} closed by clients", count(closed))));
+    words.extend(some(felt.waits).map(|waits| format!("{} waited", counted(waits, "request"))));
+    words.extend(some(felt.lost_bytes).map(|lost| format!("{} LOST", bytes(lost))));
+    words.extend(some(felt.resync_bytes).map(|sent| format!("{} sent to it", bytes(sent))));
+    words.extend(some(felt.errors).map(|errors| counted(errors, "ERROR")));
     words.join(", ")
 }
 
@@ -75,12 +104,17 @@ pub(super) fn page(report: &Report, paint: Paint) -> String {
     }
     let stall = report.longest_stall_ms.map_or_else(
         || "no client was held".to_owned(),
-        |stall| format!("longest wait of a client in a switchover: {}", time(stall)),
+        |stall| format!("longest wait of a client in a change of primary: {}", time(stall)),
     );
     page.push_str(&format!(
-        "\n  {stall}; connections closed between commands: {}, cut: {}\n",
+        "\n  {stall}; requests that waited: {}; error replies by proxies: {}\n  \
+         connections closed by us between commands: {}, cut: {}, closed by clients: {}; sent for resyncs: {}\n",
+        count(report.waits),
+        count(report.errors),
         count(report.closed),
-        count(report.cut)
+        count(report.cut),
+        count(report.closed_by_clients),
+        bytes(report.resync_bytes)
     ));
     page
 }
@@ -123,6 +157,8 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}\nis not in\n{page}");
         }
+        let line = progress(&plan(), &records);
+        assert!(line.starts_with("  ░░░") && line.contains("0 of 2 nodes") && line.contains("longest wait 3.25 ms"));
         assert_eq!(event(&records[1]).unwrap(), "  s/b: ✗ work: exit status: 7\n");
     }
 }

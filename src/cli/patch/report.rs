@@ -34,6 +34,16 @@ pub(crate) struct Report {
     pub(crate) closed: u64,
     /// Connections that were cut at a drain's deadline.
     pub(crate) cut: u64,
+    /// Times that a client with something to send had to wait.
+    pub(crate) waits: u64,
+    /// Error replies that proxies gave by themselves.
+    pub(crate) errors: u64,
+    /// Connections that clients closed.
+    pub(crate) closed_by_clients: u64,
+    /// Bytes of history that new primaries lacked after changes that were not planned.
+    pub(crate) lost_bytes: u64,
+    /// What nodes that came back were sent until they were in sync, in bytes.
+    pub(crate) resync_bytes: u64,
     /// How long this run took.
     pub(crate) took_ms: f64,
 }
@@ -94,6 +104,11 @@ impl Report {
             held: sum(|felt| felt.held),
             closed: sum(|felt| felt.closed),
             cut: sum(|felt| felt.cut),
+            waits: sum(|felt| felt.waits),
+            errors: sum(|felt| felt.errors),
+            closed_by_clients: sum(|felt| felt.closed_by_clients),
+            lost_bytes: sum(|felt| felt.lost_bytes),
+            resync_bytes: sum(|felt| felt.resync_bytes),
             steps,
             took_ms: ms(took),
         }

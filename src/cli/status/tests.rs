@@ -5,8 +5,8 @@ use jiff::tz::TimeZone;
 use super::page::page;
 use crate::cli::show::Paint;
 use crate::io::admin::{
-    ChangeKind, ChangeReport, ConnectionsStatus, DrainStatus, HoldStatus, NodeLink, NodeRole, NodeStatus, PeerStatus,
-    Status, ViewState, ViewStatus,
+    ChangeKind, ChangeReport, ConnectionsStatus, DrainStatus, FeltStatus, HoldStatus, NodeLink, NodeRole, NodeStatus,
+    PeerStatus, Status, ViewState, ViewStatus,
 };
 
 fn node(name: &str, role: NodeRole, lag: Option<u64>) -> NodeStatus {
@@ -43,6 +43,7 @@ fn well() -> Status {
     let mut primary = node("b", NodeRole::Primary, None);
     primary.replid2 = Some("77aa01de77aa01de77aa01de77aa01de77aa01de".into());
     Status {
+        felt: FeltStatus::default(),
         version: "0.1.0".into(),
         instance: "5f2c77aa01de".into(),
         node: Some("a".into()),

@@ -126,7 +126,7 @@ fn the_effective_configuration_is_a_configuration() {
             .map(|(key, value)| (key, value.to_owned()));
     let flags: Vec<_> = flags.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let first = folder.load(&text, &flags).unwrap();
-    let printed = to_toml(&first.effective);
+    let printed = to_toml(&first.effective, &first.config.hooks);
     assert!(!printed.contains("s3cret"), "{printed}");
     assert!(printed.contains("hold-time = \"1m 30s\"  # "), "{printed}");
     let second = folder.load(&printed, &[]).unwrap();
@@ -204,4 +204,32 @@ fn an_admin_api_that_others_can_reach_needs_a_login() {
     assert!(shown.contains("holds no token"), "{shown}");
     let shown = wrong("admin = \"unix:x.sock\"\nadmin-client-ca = \"ca.crt\"\n");
     assert!(shown.contains("is for an admin API over TCP"), "{shown}");
+}
+
+#[test]
+fn hooks_stand_in_the_file_and_are_printed_again() {
+    let folder = Folder::new();
+    let text = format!("{SMALLEST}[hooks]\nreboot = [\"systemctl\", \"reboot\"]\n");
+    let loaded = folder.load(&text, &[]).unwrap();
+    let printed = to_toml(&loaded.effective, &loaded.config.hooks);
+    assert!(printed.contains("[hooks]\nreboot = [\"systemctl\", \"reboot\"]"), "{printed}");
+    let shown = folder.report(&format!("{SMALLEST}[hooks]\nreboot = \"agent\"\nrebot = [\"x\"]\n"), &[]);
+    assert!(shown.contains("x.toml:6:10: reboot: expected a program"), "{shown}");
+    assert!(shown.contains("unknown key `rebot`; did you mean `reboot`?"), "{shown}");
+}
+
+#[test]
+fn sentinels_have_tls_as_the_nodes_unless_it_is_said_otherwise() {
+    let folder = Folder::new();
+    let text = SMALLEST.replace("]\n", ", \"b=10.0.0.2:6379\"]\n")
+        + "self = \"a\"\nfailover = \"sentinel\"\nsentinel = [\"10.0.0.3:26379\"]\nsentinel-name = \"m\"\n";
+    let tls = |more: &str| folder.load(&format!("{text}{more}"), &[]).unwrap().config.sentinels.tls;
+    assert!(tls("").is_none());
+    assert_eq!(tls("redis-ca = \"nodes.crt\"\n").unwrap().ca, PathBuf::from("nodes.crt"));
+    assert!(tls("redis-ca = \"nodes.crt\"\nsentinel-tls = \"off\"\n").is_none());
+    let own = tls("redis-ca = \"nodes.crt\"\nsentinel-ca = \"own.crt\"\nsentinel-server-name = \"s\"\n").unwrap();
+    assert_eq!((own.ca, own.server_name), (PathBuf::from("own.crt"), Some("s".to_owned())));
+    for wrong in ["sentinel-tls = \"on\"\n", "sentinel-cert = \"c.crt\"\n", "sentinel-user = \"u\"\n"] {
+        assert!(folder.load(&format!("{text}{wrong}"), &[]).is_err(), "{wrong}");
+    }
 }

@@ -6,6 +6,8 @@
 
 mod reader;
 
+pub(super) use reader::hooks;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,22 +43,31 @@ pub struct Fleet {
     pub shards: Vec<Shard>,
 }
 
+/// Who runs a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// Whoever has the file that names it: the program and its arguments.
+    Local(Vec<String>),
+    /// The node's agent: the command of the same name under `[hooks]` of the node's own configuration.
+    Agent,
+}
+
 /// What is run, and for which node: each is a program with its arguments, in which `{group}`, `{shard}` and `{node}`
 /// are replaced. No shell sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commands {
     /// Patches a node, reboot included.
-    pub patch: Option<Vec<String>>,
+    pub patch: Option<Run>,
     /// Takes a patch back.
-    pub roll_back: Option<Vec<String>>,
+    pub roll_back: Option<Run>,
     /// Restarts a node, for drills.
-    pub reboot: Option<Vec<String>>,
+    pub reboot: Option<Run>,
     /// Kills a node, for rude drills.
-    pub crash: Option<Vec<String>>,
+    pub crash: Option<Run>,
     /// Before a node's clients are let go.
-    pub before_drain: Option<Vec<String>>,
+    pub before_drain: Option<Run>,
     /// When a node is back and in sync.
-    pub after_ready: Option<Vec<String>>,
+    pub after_ready: Option<Run>,
 }
 
 /// A shard.
@@ -153,8 +164,18 @@ pub const KEYS: [Key; 12] = [
 pub const COMMANDS: [Key; 6] = [
     key("patch", Form::Command, "", "patches a node, reboot included (`changeover patch`)"),
     key("roll-back", Form::Command, "", "takes a patch back (`changeover patch --roll-back`)"),
-    key("reboot", Form::Command, "", "restarts a node (`changeover reboot`)"),
-    key("crash", Form::Command, "", "kills a node without warning (`changeover reboot --rude`)"),
+    key(
+        "reboot",
+        Form::Command,
+        "",
+        "restarts a node (`changeover reboot`); `{blip}` is how many milliseconds it is to stay away",
+    ),
+    key(
+        "crash",
+        Form::Command,
+        "",
+        "kills a node without warning (`changeover reboot --rude kill`); `{blip}` as for `reboot`",
+    ),
     key(
         "before-drain",
         Form::Command,
@@ -177,6 +198,8 @@ pub struct Choice {
     pub nodes: Option<Vec<(String, usize)>>,
     /// As rude as a crash.
     pub rude: bool,
+    /// How long the nodes are to stay away, in milliseconds.
+    pub blip_ms: u64,
 }
 
 impl Fleet {
@@ -213,9 +236,12 @@ impl Fleet {
     /// # Errors
     /// A command is missing, or something was chosen that is not there.
     pub fn plan(&self, kind: Kind, choice: &Choice) -> Result<Plan, String> {
-        if self.commands.work(kind, choice.rude).is_none() {
-            let name = if choice.rude { "crash" } else { kind.name() };
+        let name = if choice.rude { "crash" } else { kind.name() };
+        let Some(command) = self.commands.work(kind, choice.rude) else {
             return Err(format!("the fleet file has no command `{name}` under [commands]"));
+        };
+        if choice.blip_ms > 0 && !command.has_place_for("{blip}") {
+            return Err(format!("--blip: the command `{name}` has no place for it; give it {{blip}}, in milliseconds"));
         }
         if let Some(stranger) = choice.shards.iter().find(|name| self.shard(name).is_none()) {
             return Err(format!("no shard is called {stranger:?}"));
@@ -243,12 +269,13 @@ impl Fleet {
                 switch_back: self.switch_back && !choice.rude,
                 restarts: self.restarts || choice.rude,
                 rude: choice.rude,
+                blip_ms: choice.blip_ms,
             },
         }
     }
 
     /// The program and its arguments for a node.
-    pub fn command(&self, plan: &Plan, shard: &ShardPlan, hook: Hook, node: usize) -> Option<Vec<String>> {
+    pub fn command(&self, plan: &Plan, shard: &ShardPlan, hook: Hook, node: usize) -> Option<Run> {
         let command = match hook {
             Hook::BeforeDrain => self.commands.before_drain.as_ref(),
             Hook::Work => self.commands.work(plan.kind, shard.with.rude),
@@ -256,14 +283,50 @@ impl Fleet {
         };
         let fill = |word: &String| {
             let word = word.replace("{group}", &shard.group).replace("{shard}", &shard.name);
-            word.replace("{node}", shard.node(node))
+            word.replace("{node}", shard.node(node)).replace("{blip}", &shard.with.blip_ms.to_string())
         };
-        command.map(|words| words.iter().map(fill).collect())
+        Some(match command? {
+            Run::Local(words) => Run::Local(words.iter().map(fill).collect()),
+            Run::Agent => Run::Agent,
+        })
+    }
+}
+
+impl Run {
+    /// What an agent's command has a place for is known there.
+    fn has_place_for(&self, what: &str) -> bool {
+        match self {
+            Self::Local(words) => words.iter().any(|word| word.contains(what)),
+            Self::Agent => true,
+        }
+    }
+}
+
+/// The name under which the command for a hook is kept.
+pub fn command_name(plan: &Plan, shard: &ShardPlan, hook: Hook) -> &'static str {
+    match (hook, plan.kind) {
+        (Hook::BeforeDrain, _) => "before-drain",
+        (Hook::AfterReady, _) => "after-ready",
+        (Hook::Work, Kind::Reboot) if shard.with.rude => "crash",
+        (Hook::Work, kind) => kind.name(),
     }
 }
 
 impl Commands {
-    fn work(&self, kind: Kind, rude: bool) -> Option<&Vec<String>> {
+    /// The command with this name.
+    pub fn named(&self, name: &str) -> Option<&Run> {
+        match name {
+            "patch" => self.patch.as_ref(),
+            "roll-back" => self.roll_back.as_ref(),
+            "reboot" => self.reboot.as_ref(),
+            "crash" => self.crash.as_ref(),
+            "before-drain" => self.before_drain.as_ref(),
+            "after-ready" => self.after_ready.as_ref(),
+            _ => None,
+        }
+    }
+
+    fn work(&self, kind: Kind, rude: bool) -> Option<&Run> {
         match (kind, rude) {
             (Kind::Patch, _) => self.patch.as_ref(),
             (Kind::RollBack, _) => self.roll_back.as_ref(),

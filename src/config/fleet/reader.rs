@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{COMMANDS, Commands, Fleet, Form, KEYS, Key, Node, Place, Problems, Shard, value};
+use super::{COMMANDS, Commands, Fleet, Form, KEYS, Key, Node, Place, Problems, Run, Shard, value};
 use crate::config::source::distance;
 use crate::config::{AdminAddress, AdminLogin, admin_address};
 
@@ -22,7 +22,7 @@ type Item<'i> = Spanned<DeValue<'i>>;
 
 pub(super) fn read(path: &Path, text: &str) -> Result<Fleet, Problems> {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { path, text, problems: Problems::default() };
+    let mut reader = Reader { agents: true, path, text, problems: Problems::default() };
     for error in &errors {
         let place = reader.place(error.span().unwrap_or_default());
         reader.problems.add(place, error.message());
@@ -38,7 +38,23 @@ pub(super) fn read(path: &Path, text: &str) -> Result<Fleet, Problems> {
     Err(reader.problems)
 }
 
+/// The commands of a node's own configuration, `[hooks]`.
+pub(in crate::config) fn hooks(path: &Path, text: &str, item: &Item<'_>, problems: &mut Problems) -> Commands {
+    let mut reader = Reader { agents: false, path, text, problems: Problems::default() };
+    let commands = match item.get_ref() {
+        DeValue::Table(table) => reader.commands(table),
+        _ => {
+            reader.wrong(item, "expected a table: [hooks]");
+            Commands::default()
+        }
+    };
+    problems.0.append(&mut reader.problems.0);
+    commands
+}
+
 struct Reader<'a> {
+    /// Commands may be left to the nodes' agents.
+    agents: bool,
     path: &'a Path,
     text: &'a str,
     problems: Problems,
@@ -48,7 +64,7 @@ struct Reader<'a> {
 enum Read {
     Number(u64),
     Switch(bool),
-    Command(Vec<String>),
+    Command(Run),
     File(PathBuf),
 }
 
@@ -83,6 +99,12 @@ impl Reader<'_> {
         let (ca, cert, key) = (file("admin-ca"), file("admin-cert"), file("admin-key"));
         let token_file = file("admin-token-file");
         let login = AdminLogin { ca, client: cert.clone().zip(key.clone()), token_file };
+        let work = [&commands.patch, &commands.roll_back, &commands.reboot];
+        if switch("drain") && work.into_iter().any(|run| *run == Some(Run::Agent)) {
+            let message = "patch, roll-back or reboot = \"agent\" needs drain = false: an agent that was drained has ended; \
+                           it drains by itself when its machine, or the command, stops it";
+            self.problems.add(Place::Nowhere, message);
+        }
         self.check_login(&login, cert.is_some() != key.is_some(), &shards);
         Fleet {
             login,
@@ -123,7 +145,10 @@ impl Reader<'_> {
                 Ok(Read::File(self.path.parent().unwrap_or(Path::new("")).join(file.as_ref())))
             }
             (Form::File, _) => Err(format!("{}: expected a path", key.name)),
-            (Form::Command, DeValue::Array(words)) if !words.is_empty() => self.words(words).map(Read::Command),
+            (Form::Command, DeValue::Array(words)) if !words.is_empty() => {
+                self.words(words).map(|words| Read::Command(Run::Local(words)))
+            }
+            (Form::Command, DeValue::String(word)) if word == "agent" && self.agents => Ok(Read::Command(Run::Agent)),
             (Form::Command, _) => Err(format!(
                 "{}: expected a program and its arguments as a list, such as [\"ssh\", \"{{node}}\", \"patch\"]; no shell \
                  is started",
@@ -148,7 +173,7 @@ impl Reader<'_> {
                 self.unknown(name, COMMANDS.iter().map(|key| key.name));
                 continue;
             };
-            let Some(Read::Command(words)) = self.value(key, item) else { continue };
+            let Some(Read::Command(run)) = self.value(key, item) else { continue };
             let place = match key.name {
                 "patch" => &mut commands.patch,
                 "roll-back" => &mut commands.roll_back,
@@ -157,7 +182,7 @@ impl Reader<'_> {
                 "before-drain" => &mut commands.before_drain,
                 _ => &mut commands.after_ready,
             };
-            *place = Some(words);
+            *place = Some(run);
         }
         commands
     }

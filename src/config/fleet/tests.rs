@@ -38,7 +38,8 @@ fn a_command_gets_names_in_place_of_its_placeholders_and_nothing_else_is_touched
     let fleet = read(FLEET).unwrap();
     let plan = fleet.plan(Kind::Patch, &Choice::default()).unwrap();
     let command = fleet.command(&plan, &plan.shards[0], Hook::Work, 1).unwrap();
-    assert_eq!(command, ["ssh", "b", "patch", "--shard", "sessions/s1", "$(no shell)"]);
+    let words = ["ssh", "b", "patch", "--shard", "sessions/s1", "$(no shell)"].map(str::to_owned).to_vec();
+    assert_eq!(command, Run::Local(words));
     assert_eq!(fleet.command(&plan, &plan.shards[0], Hook::AfterReady, 1), None);
 }
 
@@ -52,6 +53,16 @@ fn a_plan_holds_what_was_chosen() {
     let one = Choice { nodes: Some(vec![("s1".into(), 1)]), ..Choice::default() };
     let plan = fleet.plan(Kind::Patch, &one).unwrap();
     assert_eq!((plan.shards.len(), plan.shards[0].targets.as_slice()), (1, &[1][..]));
+}
+
+#[test]
+fn a_command_may_be_left_to_the_agents_which_must_not_have_ended_then() {
+    let text = FLEET.replace("patch = [\"ssh\"", "reboot = \"agent\"\npatch = [\"ssh\"");
+    let fleet = read(&text).unwrap();
+    assert_eq!(fleet.commands.reboot, Some(Run::Agent));
+    let drained = read(&text.replace("drain = false", "drain = true")).unwrap_err().to_string();
+    assert!(drained.contains("needs drain = false"), "{drained}");
+    assert!(read(&text.replace("\"agent\"", "\"agnet\"")).unwrap_err().to_string().contains("expected a program"));
 }
 
 #[test]

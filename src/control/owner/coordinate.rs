@@ -323,6 +323,7 @@ impl Owner {
         if let Some(running) = &mut self.running {
             running.announced = true;
         }
+        self.enter_hold();
         // Our own workers first: they are the busiest way to the primary that we can stop without a message.
         self.publish_orders(now);
         self.say(Kind::Hold { id, deadline_ms: crate::io::admin::whole_ms(until.saturating_sub(now)) }, now);
@@ -397,6 +398,11 @@ impl Owner {
         };
         if let Some(name) = name {
             self.events.switchover(name);
+        }
+        self.enter_switchover(&report);
+        if outcome == Outcome::Switched {
+            let promoted = self.topology.node(running.to).and_then(|state| state.report.as_ref());
+            self.reins.sentinel.send_replace(promoted.map(|report| report.run_id()));
         }
         match &report.stopped {
             Some(Stopped { step, why }) => tracing::warn!(step, why, "switchover not done"),

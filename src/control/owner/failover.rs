@@ -88,7 +88,9 @@ impl Owner {
                 // connections to it then: nothing must be in flight.
                 let takes = if self.is_primary(&host, port) { SENTINEL_CUTS } else { SENTINEL_TAKES };
                 let until = now + takes.min(self.config.hold.time);
-                self.holding.begin(BY_SENTINEL.1, BY_SENTINEL.0, until, epoch, now);
+                if self.holding.begin(BY_SENTINEL.1, BY_SENTINEL.0, until, epoch, now) {
+                    self.enter_hold();
+                }
             }
             // By now the nodes have said who is primary; if it is the same as before, it stays.
             SentinelNews::GivenUp | SentinelNews::Switched => {
@@ -155,6 +157,7 @@ impl Owner {
 
     fn tell_note(&mut self, note: Note) {
         self.dirty = true;
+        self.enter_failover(&note);
         match note {
             Note::Suspected(node) => tracing::info!(node = self.node_name(node), "failover: the primary seems lost"),
             Note::FalseAlarm(node) => tracing::info!(node = self.node_name(node), "failover: the primary is there"),

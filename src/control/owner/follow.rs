@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Owner;
 use crate::control::changes::Felt;
 use crate::io::admin::{ChangeKind, ChangeReport, Refused, ViewStatus, ms};
+use crate::io::admin_events::What;
 use crate::io::clock;
 use crate::io::probe::Sighting;
 use crate::metrics::events::Probe;
@@ -42,6 +43,7 @@ impl Owner {
         let adopted = self.topology.adopt(node, now).map_err(|error| Refused::because(error.to_string()));
         if adopted.is_ok() {
             tracing::warn!(node = name, "adopted: an operator says that this node is primary");
+            self.enter(What::Adopted { node: name.to_owned() });
         }
         self.follow(now);
         self.adopting = false;
@@ -97,18 +99,21 @@ impl Owner {
             Notice::Held { from, reason } => {
                 let (from, reason) = (self.node_name(from), self.reason(&reason));
                 tracing::info!(primary = from, reason, "no primary: requests are held");
+                self.enter(What::NoPrimary { was: from, why: reason });
             }
             Notice::Doubt(doubt) => {
                 let doubt = self.doubt(&doubt);
                 tracing::error!(doubt, "no primary is chosen; decide with `changeover adopt NODE`");
+                self.enter(What::Doubt { why: doubt });
             }
-            Notice::DoubtEnded => tracing::info!("the doubt is over"),
+            Notice::DoubtEnded => {
+                tracing::info!("the doubt is over");
+                self.enter(What::DoubtEnded);
+            }
             Notice::SecondPrimary { node, split_bytes } => {
-                tracing::error!(
-                    node = self.node_name(node),
-                    split_bytes,
-                    "a second node says that it is primary; it gets no traffic"
-                );
+                let node = self.node_name(node);
+                tracing::error!(node, split_bytes, "a second node says that it is primary; it gets no traffic");
+                self.enter(What::SecondPrimary { node });
             }
             Notice::FollowedAnyway(node) => {
                 tracing::warn!(node = self.node_name(node), "the only node came back without its history");
@@ -131,6 +136,7 @@ impl Owner {
         let to_name = self.node_name(to);
         if first && from.is_none_or(|from| from == to) {
             tracing::info!(primary = to_name, %epoch, "following");
+            self.enter(What::Following { primary: to_name, epoch: epoch.0 });
             return;
         }
         let hold_began = self.holding.current().map(|hold| hold.began);
@@ -163,14 +169,16 @@ impl Owner {
             tracing::error!(lost_bytes, "the new primary lacks bytes that the old one had");
         }
         self.events.changed(kind, took, lost_bytes);
+        self.enter_change(&report);
         let before = self.changes.begin(report, self.config.workers, now);
         self.felt(before);
     }
 
-    pub(super) fn felt(&self, felt: Option<Felt>) {
+    pub(super) fn felt(&mut self, felt: Option<Felt>) {
         if let Some(felt) = felt {
             self.events.felt(felt.kind.name(), felt.longest);
             tracing::info!(kind = felt.kind.name(), longest_stall = ?felt.longest, "clients went on");
+            self.enter(What::Felt { kind: felt.kind, longest_stall_ms: ms(felt.longest) });
         }
     }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::Owner;
-use crate::io::admin::{DrainStatus, whole_ms};
+use crate::io::admin::{DrainStatus, ms, whole_ms};
+use crate::io::admin_events::What;
 use crate::io::notify;
 use crate::io::orders::Drain;
 use crate::metrics::worker::{Gauge, Totals};
@@ -48,6 +49,8 @@ impl Owner {
         self.dirty = true;
         self.events.draining();
         tracing::info!(why, deadline = ?times.deadline, "draining");
+        let open = Totals::of(&self.stats).gauge(Gauge::ConnectionsOpen);
+        self.enter(What::DrainBegan { why: why.to_owned(), open, deadline_ms: whole_ms(times.deadline) });
         notify::stopping("draining", times.deadline + GRACE);
     }
 
@@ -86,9 +89,10 @@ impl Owner {
 
     /// The last words, to the log and to the pair.
     pub(super) fn farewell(&mut self, now: Duration) {
-        if let Some(leaving) = &self.leaving {
-            let took = now.saturating_sub(leaving.drain.began);
-            tracing::info!(closed = leaving.closed, cut = leaving.cut, ?took, "drained");
+        if let Some(Leaving { drain, closed, cut, .. }) = self.leaving {
+            let took = now.saturating_sub(drain.began);
+            tracing::info!(closed, cut, ?took, "drained");
+            self.enter(What::Drained { closed, cut, took_ms: ms(took) });
         }
         self.say_leave(now);
     }

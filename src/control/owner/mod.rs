@@ -15,6 +15,7 @@
 //! Invariant: after each event, what was published agrees with what was decided; nobody else publishes.
 
 mod coordinate;
+mod enter;
 mod failover;
 mod follow;
 mod leave;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::changes::Changes;
+use super::diary::Diary;
 use super::hands::{Errand, Task};
 use super::holding::Holding;
 use super::inbox::{Event, Inbox};
@@ -35,6 +37,7 @@ use super::peers::Peers;
 use super::signals::Signal;
 use crate::config::{Config, FailoverMode};
 use crate::io::admin::{AdminRequest, Status};
+use crate::io::admin_events::{Tail, What};
 use crate::io::orders::{News, Orders};
 use crate::io::probe::Pace;
 use crate::io::pubsub::Post;
@@ -42,6 +45,7 @@ use crate::io::tripwire::Door;
 use crate::io::{clock, notify};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
+use crate::protocol::info::RunId;
 use crate::session::Mark;
 use crate::topology::{Failover, Memory, NodeId, Settings, Topology};
 
@@ -57,6 +61,8 @@ pub struct Reins {
     pub orders: watch::Sender<Orders>,
     /// To the admin server.
     pub status: watch::Sender<Arc<Status>>,
+    /// To the admin server: what happened.
+    pub diary: watch::Sender<Tail>,
     /// To the probes.
     pub pace: watch::Sender<Pace>,
     /// To the tripwire.
@@ -69,6 +75,8 @@ pub struct Reins {
     pub posts: Vec<mpsc::Sender<Post>>,
     /// To those who carry out errands at each node.
     pub errands: Vec<mpsc::Sender<Errand>>,
+    /// To the task that tells Sentinels: who was made primary by a switchover of ours.
+    pub sentinel: watch::Sender<Option<RunId>>,
     /// To the task that reads certificates again.
     pub reload: mpsc::Sender<()>,
 }
@@ -94,6 +102,7 @@ pub struct Owner {
     peers: Peers,
     holding: Holding,
     changes: Changes,
+    diary: Diary,
     running: Option<coordinate::Running>,
     leaving: Option<leave::Leaving>,
     failover: Option<Failover>,
@@ -141,6 +150,7 @@ impl Owner {
             stats,
             events,
             changes: Changes::default(),
+            diary: Diary::default(),
             running: None,
             leaving: None,
             receipts: receipts::Witness::default(),
@@ -333,6 +343,7 @@ impl Owner {
 
     fn handle_reloaded(&mut self, result: Result<(), String>) {
         self.events.reload(result.is_ok());
+        self.enter(What::Reloaded { error: result.clone().err() });
         match result {
             Ok(()) => tracing::info!("certificates were read again; new connections use them"),
             Err(error) => tracing::error!(%error, "reload refused; the certificates in force stay"),

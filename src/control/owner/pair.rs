@@ -59,6 +59,7 @@ impl Owner {
         let epoch = self.topology.view().epoch;
         if self.holding.begin(id, by, now + time, epoch, now) {
             tracing::info!(by, at_most = ?time, "holding: a switchover was announced");
+            self.enter_hold();
         }
     }
 
@@ -88,6 +89,7 @@ impl Owner {
     pub(super) fn hold_ended(&mut self, ended: Option<Ended>, now: Duration) {
         let Some(ended) = ended else { return };
         self.dirty = true;
+        self.enter_hold_ended(&ended);
         let (by, lasted) = (ended.by.as_str(), ended.lasted);
         match ended.how {
             End::Released => tracing::info!(by, ?lasted, "hold released: the primary stays"),

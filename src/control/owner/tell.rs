@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Owner;
 use crate::io::admin::{
-    ConnectionsStatus, HoldStatus, NodeLink, NodeRole, NodeStatus, PeerStatus, Status, ViewState, ViewStatus, whole_ms,
+    ConnectionsStatus, FeltStatus, HoldStatus, NodeLink, NodeRole, NodeStatus, PeerStatus, Status, ViewState,
+    ViewStatus, whole_ms,
 };
 use crate::io::clock;
 use crate::metrics::worker::{Counter, Gauge, Totals};
@@ -48,6 +49,7 @@ impl Owner {
                 accepted: totals.counter(Counter::ConnectionsAccepted),
                 commands: totals.commands(),
             },
+            felt: felt(&totals),
             peers: self.peers_status(now),
             last_changes: self.changes.reports(),
             drain: self.drain_status(now),
@@ -146,6 +148,22 @@ impl Owner {
                 age_ms: whole_ms(now.saturating_sub(peer.heard)),
             })
             .collect()
+    }
+}
+
+fn felt(totals: &Totals) -> FeltStatus {
+    let sum = |counters: &[Counter]| counters.iter().map(|counter| totals.counter(*counter)).sum();
+    FeltStatus {
+        waits: sum(&[
+            Counter::HoldsReleased,
+            Counter::HoldsLimitTime,
+            Counter::HoldsLimitBytes,
+            Counter::HoldsLimitRequests,
+            Counter::HoldsClosed,
+        ]),
+        errors: sum(&[Counter::ErrorsAuthored]),
+        closed_by_us: sum(&[Counter::ClosedDrain, Counter::ClosedDrainCut]),
+        closed_by_clients: sum(&[Counter::ClosedByClient, Counter::ClosedReset]),
     }
 }
 

@@ -3,6 +3,8 @@
 //! It decides nothing: `patch` does. Invariant: a record is on disk before anything that follows it is carried out, and
 //! when it cannot be written nothing that follows it is.
 
+pub mod agent;
+mod meter;
 pub mod sight;
 mod tasks;
 
@@ -23,6 +25,7 @@ use crate::patch::plan::Plan;
 use crate::patch::rollout::{Outcome, Rollout, Word};
 use crate::patch::shard::words::{Answer, Order, Output};
 use crate::patch::window::{State, Window};
+use meter::Meter;
 
 /// Between two looks at a shard.
 const LOOK: Duration = Duration::from_millis(200);
@@ -71,6 +74,7 @@ struct Run<'a, W> {
     plan: Arc<Plan>,
     looking: BTreeSet<usize>,
     window: Option<State>,
+    meter: Meter,
     events: mpsc::Sender<Event>,
     watch: &'a mut W,
 }
@@ -88,13 +92,22 @@ pub async fn run(
 ) -> Result<Outcome, JournalFileError> {
     let (events, mut inbox) = mpsc::channel(QUEUE);
     let plan = Arc::new(rollout.plan().clone());
-    let mut run =
-        Run { rollout, journal, means: Arc::new(means), plan, looking: BTreeSet::new(), window: None, events, watch };
+    let mut run = Run {
+        rollout,
+        journal,
+        means: Arc::new(means),
+        plan,
+        looking: BTreeSet::new(),
+        window: None,
+        meter: Meter::default(),
+        events,
+        watch,
+    };
     run.look_at_window();
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        run.carry_out()?;
+        run.carry_out().await?;
         if let Some(outcome) = run.rollout.outcome() {
             return Ok(outcome);
         }
@@ -128,10 +141,11 @@ impl<W: FnMut(Told<'_>)> Run<'_, W> {
         }
     }
 
-    fn carry_out(&mut self) -> Result<(), JournalFileError> {
+    async fn carry_out(&mut self) -> Result<(), JournalFileError> {
         while let Some(output) = self.rollout.poll_output() {
             match output {
-                Output::Record(record) => {
+                Output::Record(mut record) => {
+                    self.meter.handle_record(&mut record, &self.means.fleet, &self.means.access, &self.plan).await;
                     self.journal.append(&record)?;
                     (self.watch)(Told::Record(&record));
                 }

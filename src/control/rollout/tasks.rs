@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use super::Means;
-use crate::config::fleet::Node;
+use super::{Means, agent};
+use crate::config::fleet::{Node, Run};
 use crate::io::admin::{DrainStatus, Outcome, Progress, Status, SwitchoverOrder, whole_ms};
 use crate::io::admin_access::Access;
 use crate::io::admin_client::AskError;
@@ -35,14 +35,24 @@ pub(super) async fn carry_out(means: &Means, plan: &Plan, shard: &ShardPlan, tas
             Some(node) => tokio::time::timeout(DRAIN, drain(&means.access, node)).await.unwrap_or_else(|_| slow()),
             None => Answer::Failed("no such node".to_owned()),
         },
-        Task::Run { node, hook, attempt } => {
-            let Some(argv) = means.fleet.command(plan, shard, hook, node) else {
-                return Answer::Failed("the fleet file has no such command any more".to_owned());
-            };
-            let job = Job { argv, deadline_ms: whole_ms(means.fleet.deadline) };
-            told(folder(means, shard, node, hook, attempt).run(&job).await)
-        }
-        Task::Join { node, hook, attempt } => told(folder(means, shard, node, hook, attempt).join().await),
+        Task::Run { node, hook, attempt } => match (means.fleet.command(plan, shard, hook, node), nodes.get(node)) {
+            (Some(Run::Local(argv)), _) => {
+                let job = Job { argv, deadline_ms: whole_ms(means.fleet.deadline) };
+                told(folder(means, shard, node, hook, attempt).run(&job).await)
+            }
+            (Some(Run::Agent), Some(at)) => {
+                let order = agent::order(&means.fleet, &means.id, plan, shard, (node, hook, attempt));
+                agent::carry_out(&means.access, at, hook, &order, false).await
+            }
+            _ => Answer::Failed("the fleet file has no such command any more".to_owned()),
+        },
+        Task::Join { node, hook, attempt } => match (means.fleet.command(plan, shard, hook, node), nodes.get(node)) {
+            (Some(Run::Agent), Some(at)) => {
+                let order = agent::order(&means.fleet, &means.id, plan, shard, (node, hook, attempt));
+                agent::carry_out(&means.access, at, hook, &order, true).await
+            }
+            _ => told(folder(means, shard, node, hook, attempt).join().await),
+        },
     }
 }
 
@@ -61,13 +71,7 @@ fn told(ended: Ended) -> Answer {
 
 /// The folder of a command: one for each attempt of each rollout.
 fn folder(means: &Means, shard: &ShardPlan, node: usize, hook: Hook, attempt: u32) -> JobFolder {
-    let hook = match hook {
-        Hook::BeforeDrain => "before-drain",
-        Hook::Work => "work",
-        Hook::AfterReady => "after-ready",
-    };
-    let name = format!("{}.{}.{hook}.{attempt}", shard.name, shard.node(node));
-    JobFolder::new(means.folder.join(&means.id).join(name))
+    JobFolder::new(means.folder.join(&means.id).join(agent::job_name(shard, node, hook, attempt)))
 }
 
 async fn switchover(access: &Access, nodes: &[Node], to: usize) -> Answer {

@@ -179,6 +179,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         redis_password: None,
         admin: Admin::Unix(pair.dir().join(name)),
         admin_guard: None,
+        hooks: crate::config::fleet::Commands::default(),
         metrics: None,
         workers: 2,
         lanes: true,
@@ -222,7 +223,7 @@ impl Process {
         let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
         let target = |node| Target { login: pair.login.clone(), ..pair.target(node) };
         let targets: Vec<_> = (0..config.nodes.len()).map(target).collect();
-        let plane = Plane::prepare(&config, &targets, stats);
+        let plane = Plane::prepare(&config, &targets, Vec::new(), stats);
         let (admin, orders) = (plane.admin(), plane.orders());
         let (news, news_rx) = mpsc::channel(inbox::QUEUE);
         for worker in 0..config.workers {

@@ -82,21 +82,24 @@ impl Target {
 }
 
 impl Target {
-    /// The Sentinels, with TLS as the nodes have it. They are no nodes: their number means nothing.
-    pub fn sentinels(config: &Config, nodes: &[Self]) -> Vec<Self> {
+    /// The Sentinels; `side` is `Some` when `config.sentinels.tls` is. They are no nodes: their number means nothing.
+    ///
+    /// # Errors
+    /// [`TlsError::ServerName`] when a Sentinel's host can be no certificate's name.
+    pub fn sentinels(config: &Config, side: Option<&Arc<UpstreamSide>>) -> Result<Vec<Self>, TlsError> {
         if config.failover.mode != FailoverMode::Sentinel {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let side = nodes.first().and_then(|node| node.tls.as_ref()).map(|tls| &tls.side);
-        let login = config.sentinels.password.clone().map(|password| Login { user: None, password });
+        let sentinels = &config.sentinels;
+        let login = sentinels.password.clone().map(|password| Login { user: sentinels.user.clone(), password });
         let target = |(host, port): &(String, u16)| {
             let tls = match side {
-                Some(side) => Some(TargetTls { side: Arc::clone(side), name: side.server_name(host).ok()? }),
+                Some(side) => Some(TargetTls { side: Arc::clone(side), name: side.server_name(host)? }),
                 None => None,
             };
-            Some(Self { node: NodeId(u8::MAX), host: host.clone(), port: *port, tls, login: login.clone() })
+            Ok(Self { node: NodeId(u8::MAX), host: host.clone(), port: *port, tls, login: login.clone() })
         };
-        config.sentinels.addresses.iter().filter_map(target).collect()
+        sentinels.addresses.iter().map(target).collect()
     }
 }
 

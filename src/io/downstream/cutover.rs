@@ -18,14 +18,15 @@ use super::Conversation;
 use super::upstream::{Dial, Dialling, PATIENCE, Ready, Up};
 
 impl Conversation {
+    /// The session has something to go over with, and nothing else under way.
+    pub(super) fn subscribed_only(&self) -> bool {
+        self.session.subscribed() && !self.session.redirects() && self.session.in_flight() == 0
+    }
+
     /// The session is subscribed on an upstream that is to be left, and has nothing else under way.
     pub(super) fn goes_over(&self) -> bool {
         let leaving = matches!(&self.up, Up::Ready(up) if up.leaving.is_some());
-        leaving
-            && self.session.subscribed()
-            && !self.session.redirects()
-            && self.session.in_flight() == 0
-            && self.may_begin()
+        leaving && self.subscribed_only() && self.may_begin()
     }
 
     /// Called in each round: opens the second upstream, and puts it in the first one's place when it is time.

@@ -10,22 +10,23 @@ use tokio_rustls::server::TlsStream;
 
 use crate::io::clock;
 use crate::io::tls::ServerSide;
-use crate::io::worker::Worker;
+use crate::io::worker::{Guest, Worker};
 use crate::metrics::worker::{Counter, Histogram};
+
+use super::wire::Wire;
 
 /// Encrypted bytes that may wait for a slow client below the plain ones.
 const TLS_BUFFER: usize = 64 * 1024;
 
 /// Shakes hands; `None` when that failed, which has been counted.
-pub(super) async fn accept(
-    worker: &Rc<Worker>,
-    tls: &Arc<ServerSide>,
-    socket: std::net::TcpStream,
-) -> Option<TlsStream<TcpStream>> {
+pub(super) async fn accept(worker: &Rc<Worker>, tls: &Arc<ServerSide>, socket: Guest) -> Option<TlsStream<Wire>> {
     let began = clock::now();
-    let stream = socket.set_nonblocking(true).and_then(|()| TcpStream::from_std(socket)).ok()?;
-    let _not_tcp = stream.set_nodelay(true);
-    let shaking = TlsAcceptor::from(tls.config()).accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)));
+    let stream = match socket {
+        Guest::Here(stream) => stream,
+        Guest::Moved(socket) => TcpStream::from_std(socket).ok()?,
+    };
+    let wire = Wire::new(stream, Rc::clone(&worker.buffers));
+    let shaking = TlsAcceptor::from(tls.config()).accept_with(wire, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)));
     let result = tokio::time::timeout(worker.limits.handshake, shaking).await;
     let counter = match &result {
         Ok(Ok(client)) => match client.get_ref().1.handshake_kind() {
@@ -37,7 +38,9 @@ pub(super) async fn accept(
     };
     worker.stats.add(counter, 1);
     worker.stats.observe(Histogram::Handshake, clock::now().saturating_sub(began));
-    result.ok()?.ok()
+    let mut client = result.ok()?.ok()?;
+    client.get_mut().0.settle();
+    Some(client)
 }
 
 /// Whose fault it was, as far as it shows.

@@ -15,6 +15,8 @@ mod identity;
 mod shared;
 mod tally;
 mod upstream;
+mod wire;
+mod words;
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -24,8 +26,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use crate::metrics::worker::{Counter, Histogram};
@@ -33,10 +34,13 @@ use crate::session::Session;
 
 use super::clock;
 use super::tls::ServerSide;
-use super::worker::{Seat, Worker};
+use super::worker::{Guest, Seat, Worker};
 
 use hold::Held;
 use upstream::{Retry, Up};
+use wire::Wire;
+
+pub(super) use wire::Buffers;
 
 /// Replies that may wait for a client that does not read; then its upstream is not read either. Large, because a
 /// client may well send a long pipeline before it reads the first reply, as Redis lets it.
@@ -53,7 +57,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const KEEP: usize = 16 * 1024;
 
 /// Serves one client, from the first byte of the TLS handshake to the last of the close.
-pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: std::net::TcpStream) {
+pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: Guest) {
     worker.stats.add(Counter::ConnectionsAccepted, 1);
     let seat = worker.sit(clock::now());
     // Boxed, so that what only the handshake needs is given back after it.
@@ -79,7 +83,7 @@ pub(super) struct Conversation {
     me: Weak<RefCell<Conversation>>,
     worker: Rc<Worker>,
     seat: Rc<Seat>,
-    client: TlsStream<TcpStream>,
+    client: TlsStream<Wire>,
     session: Session,
     /// Read from the client, and not yet taken by the session.
     input: BytesMut,
@@ -97,6 +101,8 @@ pub(super) struct Conversation {
     retry: Retry,
     held: Held,
     ids: identity::Ids,
+    /// Until when a command waits to be explained.
+    words_until: Option<Duration>,
     /// The client has closed its side.
     gone: bool,
     /// Why the conversation ends, once it does; the rest of `out` is written first.
@@ -115,11 +121,13 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    fn new(worker: Rc<Worker>, seat: Rc<Seat>, client: TlsStream<TcpStream>) -> Passenger {
+    fn new(worker: Rc<Worker>, seat: Rc<Seat>, client: TlsStream<Wire>) -> Passenger {
+        let mut session = Session::new(Rc::clone(&worker.settings));
+        session.handle_explanations(true);
         Rc::new_cyclic(|me| {
             RefCell::new(Self {
                 me: me.clone(),
-                session: Session::new(Rc::clone(&worker.settings)),
+                session,
                 worker,
                 seat,
                 client,
@@ -133,6 +141,7 @@ impl Conversation {
                 retry: Retry::default(),
                 held: Held::default(),
                 ids: identity::Ids::default(),
+                words_until: None,
                 gone: false,
                 ending: None,
                 version: 0,
@@ -158,6 +167,7 @@ impl Conversation {
             }
             let mut moved = self.follow_orders();
             moved |= self.follow_ids(cx);
+            moved |= self.follow_words(cx);
             moved |= self.poll_from_upstream(cx);
             moved |= self.poll_next(cx);
             moved |= self.poll_from_client(cx);
@@ -166,6 +176,9 @@ impl Conversation {
             self.account();
             moved |= self.check_end();
             if !moved {
+                if self.session.in_flight() == 0 {
+                    self.client.get_mut().0.let_go(cx);
+                }
                 return self.poll_timer(cx);
             }
         }
@@ -192,12 +205,9 @@ impl Conversation {
         if self.gone || !self.input.is_empty() || !self.session.may_take() || self.out.len() > self.out_limit() {
             return false;
         }
-        let worker = Rc::clone(&self.worker);
-        let mut scratch = worker.scratch.borrow_mut();
-        let mut buffer = ReadBuf::new(&mut scratch);
-        let read = match Pin::new(&mut self.client).poll_read(cx, &mut buffer) {
+        let read = match Pin::new(&mut self.client).poll_fill_buf(cx) {
             Poll::Pending => return false,
-            Poll::Ready(Ok(())) => buffer.filled(),
+            Poll::Ready(Ok(read)) => read,
             Poll::Ready(Err(error)) => {
                 if error.kind() != std::io::ErrorKind::UnexpectedEof {
                     self.ending = Some(Counter::ClosedReset);
@@ -206,15 +216,17 @@ impl Conversation {
                 &[]
             }
         };
-        if read.is_empty() {
+        let count = read.len();
+        if count == 0 {
             self.gone = true;
             return true;
         }
-        self.worker.stats.add(Counter::BytesFromClients, read.len() as u64);
+        self.worker.stats.add(Counter::BytesFromClients, count as u64);
         self.seat.last_heard.set(self.now);
         self.unsent_since.get_or_insert(self.now);
         let used = self.session.handle_input(read, &mut self.out);
         self.input.extend_from_slice(read.get(used..).unwrap_or_default());
+        Pin::new(&mut self.client).consume(count);
         true
     }
 
@@ -310,7 +322,7 @@ impl Conversation {
         let mut scratch = worker.scratch.borrow_mut();
         loop {
             let mut buffer = ReadBuf::new(&mut scratch);
-            let read = ready!(Pin::new(self.client.get_mut().0).poll_read(cx, &mut buffer));
+            let read = ready!(self.client.get_mut().0.tcp().poll_read(cx, &mut buffer));
             if read.is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(());
             }
@@ -336,7 +348,7 @@ impl Conversation {
     // ---- what is counted ----
 
     fn account(&mut self) {
-        let kept = self.session.kept() + self.input.len() + self.out.len();
+        let kept = self.session.kept() + self.input.len() + self.out.len() + self.client.get_ref().0.kept();
         self.worker.reckon_kept(std::mem::replace(&mut self.kept, kept), kept);
         // Whoever does not read its replies must not keep a switchover waiting: what it asked for has long been run.
         let deaf = self.out.len() >= self.out_limit();

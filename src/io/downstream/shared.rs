@@ -118,6 +118,23 @@ impl Conversation {
             return;
         }
         self.session.handle_reply(piece, false, last, &mut self.out);
+        self.check_reading();
+    }
+
+    /// How many replies of the stay with this ticket the lane may hand over unseen.
+    pub(in crate::io) fn plain_ahead(&self, ticket: u32, most: usize) -> usize {
+        if ticket == self.ticket { self.session.plain_ahead(most) } else { most }
+    }
+
+    /// The lane has so many whole replies for the stay with this ticket.
+    pub(in crate::io) fn hear_plain(&mut self, ticket: u32, replies: &[u8], count: usize) {
+        if ticket == self.ticket {
+            self.session.handle_plain_replies(replies, count, &mut self.out);
+            self.check_reading();
+        }
+    }
+
+    fn check_reading(&mut self) {
         if self.out.len() > OUT_LIMIT {
             // A client that does not read must not keep its neighbours from reading.
             self.out.clear();

@@ -139,9 +139,11 @@ impl Conversation {
                 moved = true;
             } else if let Some(since) = leaving {
                 let late = since + self.farewell() <= self.now;
-                let stays = self.session.is_raw() || self.goes_over() && !late;
+                // A subscriber listens on until it has gone over, even while a hold keeps it from that.
+                let listens = self.subscribed_only();
+                let stays = self.session.is_raw() || listens && !late;
                 if (late || self.session.in_flight() == 0) && !stays {
-                    if !(self.session.subscribed() && self.session.in_flight() == 0 && self.rescue()) {
+                    if !(listens && self.rescue()) {
                         self.drop_upstream();
                     }
                     moved = true;
@@ -317,6 +319,13 @@ impl Conversation {
                 self.out.extend_from_slice(bytes);
                 return true;
             }
+            let (count, used) = up.framer.run(bytes, self.session.plain_ahead(usize::MAX));
+            if count > 0 {
+                let (replies, rest) = bytes.split_at(used.min(bytes.len()));
+                self.session.handle_plain_replies(replies, count, &mut self.out);
+                bytes = rest;
+                continue;
+            }
             let Ok((used, end)) = up.framer.scan(bytes) else { return false };
             let (piece, rest) = bytes.split_at(used.min(bytes.len()));
             self.session.handle_reply(piece, up.framer.is_push(), end != ReplyEnd::More, &mut self.out);
@@ -375,7 +384,10 @@ impl Conversation {
         let rest = self.rest_at.filter(|_| matches!(self.up, Up::Ready(_)));
         let waits = matches!(self.up, Up::None) && self.session.wants_upstream() && self.may_begin();
         let retry = if waits { self.retry.due(self.worker.orders().epoch) } else { None };
-        [leave, farewell, retry, rest, self.hold_deadline(), self.ids_deadline()].into_iter().flatten().min()
+        [leave, farewell, retry, rest, self.hold_deadline(), self.ids_deadline(), self.words_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Sleeps until the next time-out; wakes itself when it has passed.

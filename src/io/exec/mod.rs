@@ -78,6 +78,35 @@ impl JobFolder {
         }
     }
 
+    /// Nothing was ever begun here.
+    pub fn is_new(&self) -> bool {
+        !self.has("job.json")
+    }
+
+    /// Starts the job, unless it was started before, and does not wait.
+    ///
+    /// # Errors
+    /// Its folder cannot be written, or no keeper can be started.
+    pub fn begin(&self, job: &Job) -> io::Result<()> {
+        self.start(job).map(drop)
+    }
+
+    /// What it has come to; `None` while it runs, or may be about to.
+    pub fn state(&self) -> Option<Ended> {
+        // In this order, as in `wait`.
+        let (begun, kept) = (self.has("begun"), self.is_kept());
+        match (self.ended(), kept, begun) {
+            (Some(ended), ..) => Some(ended),
+            (None, true, _) => None,
+            (None, false, true) => Some(Ended::Unknown),
+            (None, false, false) => {
+                let asked = fs::metadata(self.0.join("job.json")).and_then(|file| file.modified());
+                let young = asked.is_ok_and(|asked| clock::since(asked).is_none_or(|age| age < GRACE));
+                (!young).then_some(Ended::NeverStarted)
+            }
+        }
+    }
+
     /// Waits for the end of a job that an earlier process may have started.
     pub async fn join(&self) -> Ended {
         self.wait(None).await
@@ -182,6 +211,11 @@ impl JobFolder {
             }
         }
     }
+}
+
+/// Another one for each start of the system; empty where there is none.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 
 /// Ends the child with all of its process group. A signal to a group needs the system's `kill`: this crate forbids

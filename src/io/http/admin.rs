@@ -1,4 +1,4 @@
-//! Routes for operators: `GET /v1/status`, `POST /v1/switchover`, `/v1/drain`, `/v1/adopt`.
+//! Routes for operators: `GET /v1/status`, `/v1/events` and `/v1/examination`, `POST /v1/switchover`, `/v1/drain`, `/v1/adopt`.
 //!
 //! JSON in and out; a refusal is 409, a busy or ended owner 503, both with `{"error": …}`. A switchover answers with one
 //! JSON object per line as things happen, the report last, and goes on when its asker hangs up. On a loopback address
@@ -16,7 +16,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -24,10 +24,13 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Secret;
 use crate::io::admin::{AdminHandle, AdminRequest, AdoptOrder, PROGRESS_LINES, Progress, Refused, SwitchoverOrder};
+use crate::io::admin_examination::Look;
+use crate::io::admin_hooks::{HookAsked, HookOrder, HookStatus};
 
 /// Who may ask.
 #[derive(Clone, Debug)]
@@ -45,6 +48,9 @@ pub fn routes(owner: AdminHandle, guard: Guard) -> Router {
         .route("/v1/switchover", post(switchover))
         .route("/v1/drain", post(drain))
         .route("/v1/adopt", post(adopt))
+        .route("/v1/examination", get(examination))
+        .route("/v1/hook", get(look_at_hook).post(begin_hook))
+        .route("/v1/events", get(super::events::events))
         .layer(middleware::from_fn_with_state(Arc::new(guard), admit))
         .with_state(owner)
 }
@@ -52,6 +58,50 @@ pub fn routes(owner: AdminHandle, guard: Guard) -> Router {
 async fn status(State(owner): State<AdminHandle>) -> Response {
     let status = Arc::clone(&owner.status.borrow());
     Json(&*status).into_response()
+}
+
+/// What is asked of a look at the nodes.
+#[derive(serde::Deserialize)]
+struct Depth {
+    /// Only what INFO says.
+    #[serde(default)]
+    quick: bool,
+}
+
+async fn examination(State(owner): State<AdminHandle>, Query(Depth { quick }): Query<Depth>) -> Response {
+    let (reply, answer) = oneshot::channel();
+    match owner.looks.try_send(Look { quick, reply }) {
+        Ok(()) => told(async { answer.await.map(Ok) }).await,
+        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "busy: too many looks at the nodes wait already"),
+    }
+}
+
+async fn begin_hook(State(owner): State<AdminHandle>, order: Posted<HookOrder>) -> Response {
+    match order {
+        Ok(Json(order)) => ask_hooks(&owner, |reply| HookAsked::Begin(order, reply)).await,
+        Err(rejection) => misread(&rejection),
+    }
+}
+
+/// Which hook is asked after.
+#[derive(serde::Deserialize)]
+struct HookId {
+    id: String,
+}
+
+async fn look_at_hook(State(owner): State<AdminHandle>, Query(HookId { id }): Query<HookId>) -> Response {
+    ask_hooks(&owner, |reply| HookAsked::Look(id, reply)).await
+}
+
+async fn ask_hooks(
+    owner: &AdminHandle,
+    asked: impl FnOnce(oneshot::Sender<Result<HookStatus, Refused>>) -> HookAsked,
+) -> Response {
+    let (reply, answer) = oneshot::channel();
+    match owner.hooks.try_send(asked(reply)) {
+        Ok(()) => told(answer).await,
+        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "busy: too many questions about hooks wait already"),
+    }
 }
 
 type Posted<T> = Result<Json<T>, JsonRejection>;
@@ -105,7 +155,7 @@ fn ask(owner: &AdminHandle, request: AdminRequest) -> Result<(), &'static str> {
 
 const ENDING: &str = "the process is ending";
 
-async fn told<T: serde::Serialize>(answer: oneshot::Receiver<Result<T, Refused>>) -> Response {
+async fn told<T: serde::Serialize>(answer: impl Future<Output = Result<Result<T, Refused>, RecvError>>) -> Response {
     match answer.await {
         Ok(Ok(answer)) => Json(answer).into_response(),
         Ok(Err(refused)) => (StatusCode::CONFLICT, Json(refused)).into_response(),

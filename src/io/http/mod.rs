@@ -29,6 +29,7 @@ use crate::config::Admin;
 use crate::io::tls::ServerSide;
 
 mod admin;
+mod events;
 mod metrics;
 mod socket;
 

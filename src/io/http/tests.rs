@@ -33,7 +33,16 @@ async fn admin() -> Served {
     let mut task = JoinSet::new();
     task.spawn(serve(
         listener,
-        admin_routes(AdminHandle { requests: sender, status: snapshot }, Guard::Local),
+        admin_routes(
+            AdminHandle {
+                requests: sender,
+                status: snapshot,
+                events: watch::channel(Default::default()).1,
+                hooks: mpsc::channel(1).0,
+                looks: mpsc::channel(1).0,
+            },
+            Guard::Local,
+        ),
         stop.clone(),
     ));
     Served { client: AdminClient::new(at), requests, status, stop, task, _dir: dir }
@@ -167,7 +176,16 @@ async fn raw(request: &str) -> String {
     let listener = Listener::admin(&Admin::Tcp(([127, 0, 0, 1], 0).into()), None).await.unwrap();
     let at = listener.local_addr().unwrap();
     let mut task = JoinSet::new();
-    let routes = admin_routes(AdminHandle { requests: sender, status: snapshot }, Guard::Local);
+    let routes = admin_routes(
+        AdminHandle {
+            requests: sender,
+            status: snapshot,
+            events: watch::channel(Default::default()).1,
+            hooks: mpsc::channel(1).0,
+            looks: mpsc::channel(1).0,
+        },
+        Guard::Local,
+    );
     task.spawn(serve(listener, routes, CancellationToken::new()));
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -211,7 +229,9 @@ async fn the_admin_api_never_listens_beyond_this_machine() {
 #[tokio::test]
 async fn probes_of_load_balancers_get_the_reason() {
     let scrape = crate::metrics::exposition::install(vec![]).unwrap();
-    let (status, snapshot) = watch::channel(Arc::new(Status::default()));
+    // As young as it is when other tests have run before it.
+    let uptime_ms = crate::io::admin::whole_ms(crate::io::clock::now());
+    let (status, snapshot) = watch::channel(Arc::new(Status { uptime_ms, ..Status::default() }));
     let listener = Listener::metrics(([127, 0, 0, 1], 0).into()).await.unwrap();
     let at = listener.local_addr().unwrap();
     let mut task = JoinSet::new();

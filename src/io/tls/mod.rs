@@ -6,7 +6,10 @@
 //! sessions on the old identity, and would let a revoked client certificate live on in its ticket; a new
 //! configuration has new ticket keys. When the files are not usable, the configuration that was in force stays.
 
+mod expiry;
 mod pem;
+
+pub use expiry::expiry;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};

@@ -1,18 +1,18 @@
 //! The listener and the threads: accepts, balances, and hands sockets over.
 //!
-//! One task accepts for all workers and gives each socket to the worker with the fewest conversations, so that few
-//! connections are balanced too. Under a drain it accepts until the kernel's queue is empty and only then closes the
+//! The first worker accepts for all of them, and gives each socket to the worker with the fewest conversations, so that
+//! few connections are balanced too; one that it keeps costs no hand-over. Under a drain it accepts until the kernel's queue is empty and only then closes the
 //! listener: nobody who has connected is reset.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
@@ -20,6 +20,7 @@ use crate::metrics::worker::{Counter, Gauge, WorkerStats};
 use crate::protocol::request;
 use crate::session::{Receipts, Settings};
 
+use super::dictionary::Dictionary;
 use super::marker::Markers;
 use super::{Limits, Pool, Target, Worker};
 use crate::io::orders::{News, Orders};
@@ -39,9 +40,18 @@ const SCRATCH: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Arrival {
     /// Its socket.
-    pub socket: TcpStream,
+    pub socket: Guest,
     /// False: there are too many connections, it is turned away.
     pub welcome: bool,
+}
+
+/// A client's socket, which does not block.
+#[derive(Debug)]
+pub(in crate::io) enum Guest {
+    /// Accepted by this thread.
+    Here(TcpStream),
+    /// On its way from the thread that accepted it.
+    Moved(std::net::TcpStream),
 }
 
 /// The running threads.
@@ -61,7 +71,7 @@ impl Workers {
     }
 }
 
-/// Opens the listener and starts the threads. Call it within a runtime: the task that accepts runs there.
+/// Opens the listener and starts the threads.
 ///
 /// # Errors
 /// When the address cannot be bound or a thread cannot be started.
@@ -75,12 +85,13 @@ pub fn start(
 ) -> io::Result<Workers> {
     let listener = listen(config.listen)?;
     let local_addr = listener.local_addr()?;
+    let channels: Vec<_> = stats.iter().map(|stats| (mpsc::channel(HANDOVER), Arc::clone(stats))).collect();
+    let doors = channels.iter().map(|((door, _), stats)| (door.clone(), Arc::clone(stats))).collect();
+    let limit = u64::try_from(config.limits.connections).unwrap_or(u64::MAX);
+    let mut entrance = Some(Entrance { listener, doors, limit });
     let register = Arc::new(Register::default());
     let mut threads = Vec::new();
-    let mut doors = Vec::new();
-    for (index, stats) in stats.iter().enumerate() {
-        let (door, sockets) = mpsc::channel(HANDOVER);
-        doors.push((door, Arc::clone(stats)));
+    for (index, ((_, sockets), stats)) in channels.into_iter().enumerate() {
         let seed = Seed {
             index,
             settings: settings(config),
@@ -89,7 +100,7 @@ pub fn start(
             tls: Arc::clone(tls),
             orders: orders.clone(),
             news: news.clone(),
-            stats: Arc::clone(stats),
+            stats,
             register: Arc::clone(&register),
             markers: format!(
                 "{}:{:x}-{}-{index}:",
@@ -98,14 +109,11 @@ pub fn start(
                 std::process::id()
             )
             .into_bytes(),
+            entrance: entrance.take(),
         };
         let name = format!("worker-{index}");
         threads.push(std::thread::Builder::new().name(name).spawn(move || seed.grow(sockets))?);
     }
-    let limit = config.limits.connections;
-    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-    #[expect(clippy::disallowed_methods, reason = "this is io; the task ends with the orders' sender or the workers")]
-    tokio::spawn(accept(listener, doors, orders.clone(), limit));
     Ok(Workers { local_addr, threads })
 }
 
@@ -123,13 +131,15 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Inherited by every socket that it accepts.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// What a thread needs to become a worker.
@@ -145,6 +155,15 @@ struct Seed {
     register: Arc<Register>,
     /// What this worker's marker channels begin with.
     markers: Vec<u8>,
+    /// The first worker has it.
+    entrance: Option<Entrance>,
+}
+
+/// What it takes to accept.
+struct Entrance {
+    listener: std::net::TcpListener,
+    doors: Vec<Door>,
+    limit: u64,
 }
 
 impl Seed {
@@ -156,12 +175,14 @@ impl Seed {
         };
         let orders = self.orders.borrow_and_update().clone();
         let (markers, queue) = Markers::new(self.markers);
+        let (dictionary, questions) = Dictionary::new();
         let worker = Rc::new(Worker {
             index: self.index,
             settings: Rc::new(self.settings),
             limits: self.limits,
             pool: Pool::new(self.targets),
             scratch: RefCell::new(vec![0; SCRATCH]),
+            buffers: Rc::default(),
             orders: RefCell::new(orders.clone()),
             version: Cell::new(1),
             news: self.news,
@@ -178,19 +199,28 @@ impl Seed {
             tally: Cell::new((0, 0)),
             lanes: RefCell::default(),
             markers,
+            dictionary,
             register: self.register,
             stats: self.stats,
         });
         worker.take_orders(orders, crate::io::clock::now());
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, super::run(worker, self.tls, self.orders, sockets, queue));
+        if let Some(entrance) = self.entrance.take() {
+            local.spawn_local(accept(entrance, self.orders.clone()));
+        }
+        local.block_on(&runtime, super::run(worker, self.tls, self.orders, sockets, queue, questions));
     }
 }
 
 type Door = (mpsc::Sender<Arrival>, Arc<WorkerStats>);
 
 /// Accepts until a drain, or until the workers are gone.
-async fn accept(listener: TcpListener, doors: Vec<Door>, mut orders: watch::Receiver<Orders>, limit: u64) {
+async fn accept(entrance: Entrance, mut orders: watch::Receiver<Orders>) {
+    let Entrance { listener, doors, limit } = entrance;
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "cannot accept"),
+    };
     let mut given = vec![0_u64; doors.len()];
     loop {
         let draining = orders.borrow_and_update().drain.is_some();
@@ -216,7 +246,7 @@ async fn refused(error: &io::Error) {
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
 }
 
-async fn hand_over(socket: tokio::net::TcpStream, doors: &[Door], given: &mut [u64], limit: u64) {
+async fn hand_over(socket: TcpStream, doors: &[Door], given: &mut [u64], limit: u64) {
     let open: u64 = doors.iter().map(|(_, stats)| stats.gauge(Gauge::ConnectionsOpen)).sum();
     // The fewest open; between equals, the one that was given the fewest so far (a burst arrives faster than workers
     // can count it).
@@ -230,7 +260,11 @@ async fn hand_over(socket: tokio::net::TcpStream, doors: &[Door], given: &mut [u
     if let Some(count) = given.get_mut(at) {
         *count += 1;
     }
-    if let Ok(socket) = socket.into_std() {
+    let socket = match at {
+        0 => Ok(Guest::Here(socket)),
+        _ => socket.into_std().map(Guest::Moved),
+    };
+    if let Ok(socket) = socket {
         let _worker_gone = door.send(Arrival { socket, welcome: open < limit }).await;
     }
 }

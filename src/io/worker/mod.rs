@@ -7,6 +7,7 @@
 //! Invariant: `Quiesced` is said only when no conversation of this worker has anything in flight that the server would
 //! still run, and none can begin before the hold is over.
 
+mod dictionary;
 mod floor;
 mod marker;
 mod pool;
@@ -31,6 +32,7 @@ use super::register::Register;
 use super::tls::ServerSide;
 use super::{clock, downstream};
 
+pub(super) use floor::Guest;
 pub use floor::{Workers, start};
 pub(super) use pool::Pool;
 
@@ -51,6 +53,8 @@ pub(super) struct Worker {
     pub pool: Pool,
     /// Where bytes are read to; only ever borrowed within one poll.
     pub scratch: RefCell<Vec<u8>>,
+    /// Where clients' bytes are read to, below TLS.
+    pub buffers: Rc<downstream::Buffers>,
     orders: RefCell<Orders>,
     version: Cell<u64>,
     news: mpsc::Sender<News>,
@@ -68,6 +72,8 @@ pub(super) struct Worker {
     tally: Cell<(u64, u64)>,
     lanes: RefCell<Vec<Rc<Lane>>>,
     markers: marker::Markers,
+    /// Commands that the table does not have.
+    pub dictionary: dictionary::Dictionary,
     /// Who was told which id.
     pub register: Arc<Register>,
 }
@@ -330,6 +336,7 @@ async fn run(
     mut orders: watch::Receiver<Orders>,
     mut sockets: mpsc::Receiver<floor::Arrival>,
     markers: marker::Queue,
+    questions: dictionary::Questions,
 ) {
     let mut conversations = JoinSet::new();
     let mut pools = JoinSet::new();
@@ -337,6 +344,7 @@ async fn run(
         pools.spawn_local(pool::keep_warm(Rc::clone(&worker), node));
     }
     pools.spawn_local(marker::publish(worker.pool.targets(), markers));
+    pools.spawn_local(dictionary::explain(Rc::clone(&worker), questions));
     let mut open = true;
     while open || !conversations.is_empty() {
         let lapse = clock::instant(worker.next_lapse());

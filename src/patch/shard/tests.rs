@@ -8,8 +8,15 @@ use crate::patch::health::{NodeSeen, Sight};
 use crate::patch::journal::UnderWay;
 use crate::patch::plan::{Kind, Steps};
 
-const ALL: Steps =
-    Steps { before_drain: true, drain: true, after_ready: true, switch_back: true, restarts: false, rude: false };
+const ALL: Steps = Steps {
+    before_drain: true,
+    drain: true,
+    after_ready: true,
+    switch_back: true,
+    restarts: false,
+    rude: false,
+    blip_ms: 0,
+};
 
 struct Story {
     shard: Shard,

@@ -135,6 +135,36 @@ impl ReplyFramer {
         Ok((at, ReplyEnd::More))
     }
 
+    /// How many replies at the beginning of `input` lie there whole and are neither errors nor of several values, and how
+    /// many bytes they are; at most `most`. Takes nothing; (0, 0) means "scan it".
+    #[inline]
+    pub fn run(&self, input: &[u8], most: usize) -> (usize, usize) {
+        let (mut count, mut at) = (0, 0);
+        while count < most && self.left == 0 {
+            let Some(len) = input.get(at..).and_then(|rest| self.simple(rest)) else { break };
+            (count, at) = (count + 1, at + len);
+        }
+        (count, at)
+    }
+
+    /// Bytes of the whole reply of one value at the beginning of `input`.
+    #[inline]
+    fn simple(&self, input: &[u8]) -> Option<usize> {
+        let end = match *input.first()? {
+            b'$' => match decimal::header(input) {
+                Some((number, used)) if number <= self.limits.max_bulk => {
+                    usize::try_from(number).ok()?.checked_add(used)?
+                }
+                Some(_) => return None,
+                None => return input.starts_with(b"$-1\r\n").then_some(5),
+            },
+            b'+' | b':' | b'_' | b'#' | b',' => memchr(b'\r', input)?,
+            _ => return None,
+        };
+        let after = end.checked_add(2)?;
+        (input.get(end..after)? == b"\r\n").then_some(after)
+    }
+
     #[inline]
     fn value(&mut self, byte: u8, input: &[u8], at: usize) -> Result<usize, ReplyError> {
         if self.left == 0 {

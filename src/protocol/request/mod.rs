@@ -67,6 +67,15 @@ pub struct Shape {
     pub len: u64,
 }
 
+/// A command that lies whole in what was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// The command's name.
+    pub name: Span,
+    /// Bytes of the command, from its `*` to its last line end.
+    pub len: usize,
+}
+
 /// What ended where a scan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framed {
@@ -251,6 +260,35 @@ impl RequestFramer {
         }
         self.taken += at as u64;
         Ok((at, Framed::More))
+    }
+
+    /// The command at the beginning of `input`, if it lies there whole, is written in the canonical way, and nothing was
+    /// taken before it. `None` means "scan it", not "wrong". Takes nothing.
+    #[inline]
+    pub fn whole(&self, input: &[u8]) -> Option<Whole> {
+        if self.state != State::Start || *input.first()? != b'*' {
+            return None;
+        }
+        let (args, mut at) = decimal::header(input).filter(|(args, _)| (1..=self.limits.max_args).contains(args))?;
+        let mut name = None;
+        for _ in 0..args {
+            let rest = input.get(at..)?;
+            if *rest.first()? != b'$' {
+                return None;
+            }
+            let (length, header) = decimal::header(rest).filter(|(length, _)| *length <= self.limits.max_bulk)?;
+            let end = usize::try_from(length).ok()?.checked_add(header)?;
+            if rest.get(end..end.checked_add(2)?)? != b"\r\n" {
+                return None;
+            }
+            let body = || Span {
+                at: u32::try_from(at + header).unwrap_or(u32::MAX),
+                len: u32::try_from(length).unwrap_or(u32::MAX),
+            };
+            name = name.or_else(|| Some(body()));
+            at += end + 2;
+        }
+        Some(Whole { name: name?, len: at })
     }
 
     /// `*` begins a command.

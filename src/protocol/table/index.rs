@@ -94,7 +94,7 @@ const fn build() -> [(Key, u16); SLOTS] {
     index
 }
 
-pub(super) const EMPTY: Command = Command { name: "", class: Class::Admin, blocks: None, subs: &[] };
+pub(super) const EMPTY: Command = Command { name: "", class: Class::Admin, blocks: None, own: false, subs: &[] };
 
 /// Names in the rows.
 pub(super) const fn count(rows: &[Row]) -> usize {

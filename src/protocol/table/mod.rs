@@ -7,9 +7,11 @@
 use super::command::{Class, Command, Connection, Subscription, Timeout, Transaction};
 
 mod index;
+mod learnt;
 
 pub use index::lookup;
 use index::{EMPTY, count, fill, join};
+pub use learnt::learnt;
 
 /// Names of one class, separated by white space.
 type Row = (Class, &'static str);

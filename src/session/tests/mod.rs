@@ -1,8 +1,10 @@
 //! A session told byte by byte what happens to it; stories a client would tell.
 
 mod identity;
+mod quick;
 mod receipts;
 mod subscribers;
+mod words;
 
 use super::*;
 use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
@@ -158,10 +160,32 @@ fn what_was_not_sent_or_only_in_part_has_not_run() {
 #[test]
 fn a_blocked_command_that_was_unblocked_by_demotion_is_issued_again_and_so_is_what_waited_behind_it() {
     let mut story = Story::attached();
-    story.client("BLPOP q 0\r\nINCR n\r\n").upstream_gets("BLPOP q 0|INCR n|");
+    story.client("BLPOP q 0\r\nINCR n\r\n").upstream_gets("BLPOP q 0|");
     assert!(story.session.blocked());
-    story.upstream(UNBLOCKED).another_upstream().client_gets("").upstream_gets("BLPOP q 0|INCR n|");
-    story.upstream("*2\r\n$1\r\nq\r\n$1\r\nx\r\n:1\r\n").client_gets("*2\r\n$1\r\nq\r\n$1\r\nx\r\n:1\r\n");
+    story.upstream(UNBLOCKED).another_upstream().client_gets("").upstream_gets("BLPOP q 0|");
+    story.upstream("*2\r\n$1\r\nq\r\n$1\r\nx\r\n").client_gets("*2\r\n$1\r\nq\r\n$1\r\nx\r\n").upstream_gets("INCR n|");
+    story.upstream(":1\r\n").client_gets(":1\r\n");
+}
+
+#[test]
+fn what_waits_behind_a_blocked_command_was_not_sent_and_is_not_unknown() {
+    let large = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000\r\n{}\r\n", "x".repeat(9000));
+    let mut story = Story::attached();
+    story.client("GET a\r\nXREAD BLOCK 0 STREAMS s 0\r\nINCR n\r\n").upstream_gets("GET a|XREAD BLOCK 0 STREAMS s 0|");
+    story.upstream("$-1\r\n").client_gets("$-1\r\n").another_upstream().client_gets("");
+    assert_eq!(story.session.take_tally().unknown, 0);
+    story.upstream_gets("XREAD BLOCK 0 STREAMS s 0|").upstream("*-1\r\n").client_gets("*-1\r\n");
+    story.upstream_gets("INCR n|").upstream(":1\r\n").client_gets(":1\r\n");
+    // A large one does not begin to stream either: it could not be sent again.
+    story.client("BLPOP q 0\r\n").upstream_gets("BLPOP q 0|").client(&large[..5000]);
+    assert!(story.session.to_send(false).is_empty() && !story.session.may_take());
+    story.upstream(UNBLOCKED).another_upstream().client_gets("").upstream_gets("BLPOP q 0|").upstream("*-1\r\n");
+    story.client_gets("*-1\r\n").client(&large[5000..]);
+    assert_eq!(story.session.to_send(false).len(), large.len());
+    // Inside a transaction nothing blocks.
+    let mut story = Story::attached();
+    story.client("MULTI\r\nBLPOP q 0\r\nEXEC\r\n").upstream_gets("MULTI|BLPOP q 0|EXEC|");
+    assert!(!story.session.blocked());
 }
 
 #[test]
@@ -207,8 +231,8 @@ fn what_follows_a_resolved_stream_end_stays_behind_it() {
     let used = story.session.handle_input(all.as_bytes(), &mut story.out);
     story.upstream_gets("SELECT 0|DEL s|XREVRANGE s + - COUNT 1|");
     story.upstream("+OK\r\n:0\r\n*0\r\n").client_gets("+OK\r\n:0\r\n");
-    story.client(&all[used..]).upstream_gets("XREAD BLOCK 0 STREAMS s 0-0|GET a|");
-    story.upstream("*-1\r\n$-1\r\n").client_gets("*-1\r\n$-1\r\n");
+    story.client(&all[used..]).upstream_gets("XREAD BLOCK 0 STREAMS s 0-0|").upstream("*-1\r\n");
+    story.upstream_gets("GET a|").upstream("$-1\r\n").client_gets("*-1\r\n$-1\r\n");
 }
 
 #[test]
@@ -241,6 +265,21 @@ fn a_write_refused_while_queueing_takes_its_transaction_along() {
         .upstream("-EXECABORT Transaction discarded because of previous errors.\r\n");
     story.client_gets("+OK\r\n").another_upstream().upstream_gets("MULTI|SET a 1|EXEC|");
     story.upstream("+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n").client_gets("+QUEUED\r\n*1\r\n+OK\r\n");
+}
+
+#[test]
+fn a_transaction_that_only_reads_is_asked_again_like_any_read() {
+    let mut story = Story::attached();
+    story.client("SET a 1\r\nMULTI\r\nGET a\r\nEXEC\r\n").upstream_gets("SET a 1|MULTI|GET a|EXEC|");
+    story.upstream(READONLY).upstream("+OK\r\n+QUEUED\r\n*1\r\n$1\r\n0\r\n").client_gets("");
+    story.another_upstream().upstream_gets("SET a 1|MULTI|GET a|EXEC|");
+    story.upstream("+OK\r\n+OK\r\n").client_gets("+OK\r\n+OK\r\n");
+    story.another_upstream().upstream_gets("MULTI|GET a|EXEC|").upstream("+OK\r\n+QUEUED\r\n*1\r\n$1\r\n1\r\n");
+    story.client_gets("+QUEUED\r\n*1\r\n$1\r\n1\r\n");
+    assert!(story.session.quiet() && story.session.take_tally().unknown == 0);
+    // The next one writes.
+    story.client("MULTI\r\nGET a\r\nDEL a\r\nEXEC\r\n").upstream_gets("MULTI|GET a|DEL a|EXEC|").another_upstream();
+    assert_eq!(story.session.take_tally().unknown, 1);
 }
 
 #[test]
@@ -279,9 +318,9 @@ fn a_transaction_that_ran_although_an_earlier_command_was_refused_leaves_nothing
 #[test]
 fn what_follows_an_exec_of_unknown_outcome_is_no_part_of_it_even_under_watch() {
     let mut story = Story::attached();
-    story.client("WATCH a\r\nMULTI\r\n").upstream_gets("WATCH a|MULTI|").upstream("+OK\r\n+OK\r\n");
-    story.client_gets("+OK\r\n+OK\r\n").client("EXEC\r\nGET b\r\n").upstream_gets("EXEC|GET b|");
-    story.another_upstream().upstream_gets("GET b|").upstream("$1\r\n1\r\n");
+    story.client("WATCH a\r\nMULTI\r\nINCR n\r\n").upstream_gets("WATCH a|MULTI|INCR n|");
+    story.upstream("+OK\r\n+OK\r\n+QUEUED\r\n").client_gets("+OK\r\n+OK\r\n+QUEUED\r\n").client("EXEC\r\nGET b\r\n");
+    story.upstream_gets("EXEC|GET b|").another_upstream().upstream_gets("GET b|").upstream("$1\r\n1\r\n");
     let out = String::from_utf8_lossy(&story.out.split()).into_owned();
     assert!(out.starts_with("-OUTCOMEUNKNOWN ") && out.ends_with("\r\n$1\r\n1\r\n"), "{out}");
     assert!(story.session.quiet());
@@ -349,10 +388,30 @@ fn a_command_over_the_budget_streams_and_one_that_is_lost_says_so() {
     story.session.sent(taken);
     story.upstream("+OK\r\n").client_gets("+OK\r\n");
 
-    story.client(&large[..5000]).another_upstream();
+    story.client(&large[..5000]).session.sent(1);
+    story.another_upstream();
     assert!(story.out.starts_with(b"-LOADING "));
     story.out.clear();
     story.client(&large[5000..]).client("GET a\r\n").upstream_gets("GET a|");
+}
+
+#[test]
+fn a_large_command_that_arrives_under_an_ordered_hold_waits_like_any_other() {
+    let large = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000\r\n{}\r\n", "x".repeat(9000));
+    let mut story = Story::attached();
+    story.client(&large[..5000]);
+    assert!(story.session.to_send(true).is_empty() && story.session.in_flight() == 0 && story.session.waits());
+    story.another_upstream().client_gets("").client(&large[5000..]);
+    let all = story.session.to_send(false).to_vec();
+    assert_eq!(String::from_utf8(all).unwrap(), large);
+    story.session.sent(1);
+    let rest = story.session.to_send(true).len();
+    assert_eq!(rest, large.len() - 1, "what was begun is finished");
+    story.session.sent(rest);
+    story.upstream("+OK\r\n").client_gets("+OK\r\n");
+    story.client(&large[..5000]);
+    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 1);
+    story.client_gets("-LOADING no primary\r\n").client(&large[5000..]).client("GET a\r\n").upstream_gets("GET a|");
 }
 
 #[test]
@@ -447,6 +506,12 @@ fn a_hold_that_expires_refuses_a_large_command_that_is_still_arriving() {
     story.client(&large[5000..]).client("GET a\r\n");
     story.session.attach();
     story.upstream_gets("GET a|");
+    // The same behind another one that waits.
+    let mut story = Story::new();
+    story.client("GET a\r\n");
+    story.session.handle_input(&large.as_bytes()[..5000], &mut story.out);
+    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 2);
+    story.client_gets("-LOADING no primary\r\n-LOADING no primary\r\n");
 }
 
 #[test]
@@ -469,4 +534,38 @@ fn an_ordered_hold_finishes_what_was_begun_and_nothing_more() {
     story.session.sent(rest);
     assert!(story.session.to_send(true).is_empty());
     assert_eq!(story.session.in_flight(), 1);
+}
+
+#[test]
+fn what_names_the_connection_inside_a_transaction_is_replayed_as_it_was_said() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nSELECT 2\r\nSET a 1\r\n").upstream_gets("MULTI|SELECT 2|SET a 1|");
+    story.upstream("+OK\r\n+QUEUED\r\n+QUEUED\r\n").client_gets("+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+    story.another_upstream().upstream_gets("MULTI|SELECT 2|SET a 1|");
+}
+
+#[test]
+fn a_huge_reply_on_a_lane_is_asked_for_again_on_an_upstream_of_its_own() {
+    let mut story = Story::on_a_lane();
+    story.client("GET huge\r\n").upstream_gets("GET huge|");
+    let huge = format!("$2000000\r\n{}\r\n", "x".repeat(2_000_000));
+    let (first, rest) = huge.split_at(100_000);
+    story.upstream(first).client_gets("");
+    // What the client asks meanwhile waits.
+    assert_eq!(story.session.handle_input(b"SET huge y\r\n", &mut story.out), 0);
+    story.upstream(rest).client_gets("");
+    assert_eq!((story.session.home(), story.session.in_flight()), (Home::Own, 0));
+    story.another_upstream().upstream_gets("GET huge|");
+    story.upstream(first).upstream(rest).client_gets(&huge);
+    story.client("SET huge y\r\n").upstream_gets("SET huge y|");
+}
+
+#[test]
+fn a_huge_reply_that_something_stands_behind_is_passed_on() {
+    let mut story = Story::on_a_lane();
+    story.client("GET huge\r\nSET huge y\r\n").upstream_gets("GET huge|SET huge y|");
+    let huge = format!("$2000000\r\n{}\r\n", "x".repeat(2_000_000));
+    let (first, rest) = huge.split_at(100_000);
+    story.upstream(first).client_gets(first);
+    story.upstream(rest).upstream("+OK\r\n").client_gets(&format!("{rest}+OK\r\n"));
 }

@@ -111,6 +111,27 @@ fn a_planned_change_misses_doubles_and_reorders_nothing() {
     story.session.finish_cutover(false, &mut story.out);
     story.client_gets(&three).upstream(&four).client_gets(&four);
     assert_eq!(story.session.take_tally().gaps, 0);
+    // The marker is no channel of the client: it is let go of before anything that the client says.
+    let (ended, gone) = (
+        "*3\r\n$11\r\nunsubscribe\r\n$16\r\n__changeover__:1\r\n:2\r\n",
+        "*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:1\r\n",
+    );
+    story.client("UNSUBSCRIBE a\r\n").upstream_gets(&format!("UNSUBSCRIBE {MARK}|UNSUBSCRIBE a|"));
+    story.upstream(ended).upstream(gone).client_gets(gone);
+}
+
+#[test]
+fn a_change_that_is_taken_back_leaves_no_marker_behind() {
+    let mut story = subscriber();
+    story.session.begin_cutover(MARK.as_bytes().to_vec());
+    story.session.cancel_cutover();
+    story.upstream_gets("");
+    story.session.begin_cutover(MARK.as_bytes().to_vec());
+    story.upstream_gets(&format!("SUBSCRIBE {MARK}|"));
+    story.session.cancel_cutover();
+    story.session.begin_cutover(b"__changeover__:2".to_vec());
+    story.upstream_gets(&format!("UNSUBSCRIBE {MARK}|SUBSCRIBE __changeover__:2|"));
+    assert!(story.session.marker_to_publish().is_none());
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn every_step() -> Machine {
 
 impl Machine {
     /// Replaces a text of the fleet file.
-    fn edit(&self, from: &str, to: &str) {
+    pub(super) fn edit(&self, from: &str, to: &str) {
         let path = self.folder.join("fleet.toml");
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "{from} is not in\n{text}");

@@ -1,6 +1,7 @@
 //! A pair is patched, its servers and its proxies restarted, under clients that reconnect as any library does.
 
 mod acceptance;
+mod agents;
 mod faults;
 mod libraries;
 
@@ -36,9 +37,13 @@ struct Machine {
 
 impl Machine {
     fn start(further: &str) -> Self {
+        Self::with(further, Options::default())
+    }
+
+    fn with(further: &str, options: Options) -> Self {
         let pair = Pair::start();
         let options = || {
-            let options = Options::default().arg("--drain-spread", "200ms").arg("--drain-deadline", "5s");
+            let options = options.clone().arg("--drain-spread", "200ms").arg("--drain-deadline", "5s");
             // The other node goes away while it is patched: that is the story.
             options.announce("").arg("--hold-time", "10s")
         };
@@ -80,6 +85,10 @@ impl Machine {
                 redis.boot(&self.pair.certs, Some(other));
             } else {
                 std::fs::remove_file(self.folder.join("stays-away")).unwrap();
+            }
+            if self.folder.join("restart-agents").exists() {
+                proxy.process.signal("TERM");
+                proxy.restart();
             }
             if self.folder.join("drained").exists() {
                 proxy.restart();
@@ -273,6 +282,12 @@ fn a_fleet_is_checked_and_what_is_not_well_is_named() {
         (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned())
     };
     wait_until("the pair is healthy", Duration::from_secs(5), || check(&machine).0 == Some(0));
+    machine.pair.a.cmd("CONFIG SET min-replicas-to-write 1");
+    let (code, text) = check(&machine);
+    let mend = format!("redis-cli -h 127.0.0.1 -p {} CONFIG SET min-replicas-to-write 0", machine.pair.a.port);
+    assert!(code == Some(1) && text.contains("▲ a: min-replicas-to-write is 1") && text.contains(&mend), "{text}");
+    machine.pair.a.cmd("CONFIG SET min-replicas-to-write 0");
+    assert!(text.contains("! b: repl-backlog-ttl is 3600"), "what is only unwise is said as well: {text}");
     machine.pair.b.kill();
     pause(500);
     let (code, text) = check(&machine);
@@ -295,6 +310,47 @@ fn a_drill_restarts_the_primary_behind_a_switchover() {
     assert_eq!(clients.stop(&machine), 0);
     assert_eq!(machine.runs(), "a ");
     machine.pair.wait_primary_a();
+}
+
+#[test]
+fn a_rude_drill_kills_the_primary_and_tells_what_clients_felt() {
+    let options = Options::default().arg("--failover", "pair");
+    let mut machine = Machine::with("drain = false", options);
+    std::fs::write(machine.folder.join("crash.sh"), "cd \"$1\"\necho \"$3\" > \"crash-$2\"\n").unwrap();
+    machine.edit("patch =", "crash =");
+    machine.edit("work.sh", "crash.sh");
+    let drill = |machine: &Machine, further: &[&str]| {
+        let log = std::fs::File::options().create(true).append(true).open(machine.folder.join("patch.log")).unwrap();
+        let mut drill = binary();
+        drill.args(["reboot", "--primary", "--rude", "kill", "--fleet"]).arg(machine.folder.join("fleet.toml"));
+        drill.args(further).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    };
+    let refused = drill(&machine, &["--blip", "700"]);
+    assert_eq!(machine.finish(refused), Some(2), "{}", machine.log());
+    assert!(machine.log().contains("has no place for it"), "{}", machine.log());
+    machine.edit("\"{node}\"]", "\"{node}\", \"{blip}\"]");
+    let mut client = machine.proxies[1].client();
+    client.cmd("SET k v");
+    let mut drill = drill(&machine, &["--blip", "700"]);
+    let crash = machine.folder.join("crash-a");
+    let wanted = || std::fs::read_to_string(&crash).unwrap_or_default().ends_with('\n');
+    wait_until("the crash is asked for", Duration::from_secs(20), wanted);
+    machine.pair.a.kill();
+    assert_eq!(std::fs::read_to_string(&crash).unwrap(), "700\n");
+    assert_eq!(client.cmd("SET k w"), ok(), "held, then written on the new primary");
+    pause(700);
+    machine.pair.boot_a(true);
+    let until = now() + Duration::from_secs(30);
+    while drill.try_wait().unwrap().is_none() {
+        assert!(now() < until, "not done in time:\n{}", machine.log());
+        pause(20);
+    }
+    assert!(drill.wait().unwrap().success(), "{}", machine.log());
+    machine.pair.wait_primary_b();
+    let report = machine.report();
+    assert_eq!((report["outcome"].as_str(), report["nodes_done"].as_u64()), (Some("finished"), Some(1)), "{report}");
+    assert!(report["longest_stall_ms"].as_f64().is_some_and(|stall| stall > 0.0), "{report}");
+    assert_eq!(client.cmd("GET k"), Value::from("w"));
 }
 
 #[test]

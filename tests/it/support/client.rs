@@ -26,14 +26,28 @@ impl Client {
     }
 
     pub(crate) fn try_connect(at: SocketAddr, tls: &Arc<rustls::ClientConfig>) -> std::io::Result<Self> {
-        let mut tcp = TcpStream::connect(at)?;
+        Self::try_connect_within(at, tls, PATIENCE)
+    }
+
+    /// Connects, or fails, when a step of it takes longer than this.
+    pub(crate) fn try_connect_within(
+        at: SocketAddr,
+        tls: &Arc<rustls::ClientConfig>,
+        patience: Duration,
+    ) -> std::io::Result<Self> {
+        let mut tcp = TcpStream::connect_timeout(&at, patience)?;
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(patience))?;
         let mut session = ClientConnection::new(tls.clone(), ServerName::try_from("localhost").unwrap()).unwrap();
         while session.is_handshaking() {
             session.complete_io(&mut tcp)?;
         }
         Ok(Self { stream: StreamOwned::new(session, tcp), input: Vec::new(), used: 0 })
+    }
+
+    /// From now on a read that takes longer fails with `WouldBlock`, and can be tried again.
+    pub(crate) fn wait_at_most(&self, patience: Duration) {
+        self.stream.sock.set_read_timeout(Some(patience)).unwrap();
     }
 
     /// The server's certificate, to tell one from the next.
@@ -102,12 +116,12 @@ impl Client {
 
     /// Nothing arrives within this time.
     pub(crate) fn expect_silence(&mut self, millis: u64) {
-        self.stream.sock.set_read_timeout(Some(Duration::from_millis(millis))).unwrap();
+        self.wait_at_most(Duration::from_millis(millis));
         match self.try_read() {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             other => panic!("expected silence, got {other:?}"),
         }
-        self.stream.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.wait_at_most(PATIENCE);
     }
 
     /// The server closes the connection; what it says before is returned.

@@ -79,6 +79,12 @@ impl Proxy {
         if !options.args.iter().any(|arg| arg == "--workers") {
             command.args(["--workers", "2"]);
         }
+        // The same stories with an upstream for every client: `make test-lanes-off`.
+        if let (Ok(lanes), false) =
+            (std::env::var("CHANGEOVER_TEST_LANES"), options.args.iter().any(|a| a == "--lanes"))
+        {
+            command.args(["--lanes", &lanes]);
+        }
         command.arg("--cert").arg(&pair.certs.cert).arg("--key").arg(&pair.certs.key);
         command.args(["--node", &format!("a=127.0.0.1:{}", pair.a.port)]);
         if !options.single {

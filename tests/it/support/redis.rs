@@ -21,6 +21,8 @@ pub(crate) struct PairOptions {
     pub(crate) password: Option<&'static str>,
     /// Further ACL users, as in `user NAME on >PASS ~* +@all`.
     pub(crate) users: Vec<&'static str>,
+    /// Commands that have another name there, as in `GET READIT`.
+    pub(crate) renamed: Vec<&'static str>,
 }
 
 pub(crate) struct Redis {
@@ -52,6 +54,9 @@ impl Redis {
         }
         for user in &self.options.users {
             command.arg("--user").args(user.split(' '));
+        }
+        for renamed in &self.options.renamed {
+            command.arg("--rename-command").args(renamed.split(' '));
         }
         if let Some(port) = follows {
             command.args(["--replicaof", "127.0.0.1", &port.to_string()]);
