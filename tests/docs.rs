@@ -111,22 +111,43 @@ fn collect(folder: &Path, into: &mut String) {
     }
 }
 
-#[test]
-fn every_test_that_keeps_an_invariant_exists() {
+/// Rows of the table under a heading, without its head.
+fn rows(page_path: &str, heading: &str) -> Vec<String> {
+    let text = page(page_path);
+    let (_, section) = text.split_once(&format!("\n## {heading}")).expect("the section");
+    let table = section.split("\n## ").next().unwrap();
+    table.lines().filter(|line| line.starts_with("| ")).skip(1).map(str::to_owned).collect()
+}
+
+fn assert_tests_exist<'a>(page: &str, names: impl Iterator<Item = &'a str>) {
     let mut sources = String::new();
     collect(&root().join("src"), &mut sources);
     collect(&root().join("tests"), &mut sources);
-    let text = page("ARCHITECTURE.md");
-    let (_, section) = text.split_once("\n## What is never so").expect("the section");
-    let table = section.split("\n## ").next().unwrap();
-    let names: Vec<_> =
-        table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1)).flat_map(spans).collect();
-    assert!(names.len() > 15, "the table is missing");
     for name in names {
-        assert!(
-            sources.contains(&format!("fn {name}(")),
-            "ARCHITECTURE.md names the test {name}, which does not exist"
-        );
+        assert!(sources.contains(&format!("fn {name}(")), "{page} names the test {name}, which does not exist");
+    }
+}
+
+#[test]
+fn every_test_that_keeps_an_invariant_exists() {
+    let rows = rows("ARCHITECTURE.md", "What is never so");
+    let cells = rows.iter().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
+    let names: Vec<_> = cells.flat_map(spans).collect();
+    assert!(names.len() > 15, "the table is missing");
+    assert_tests_exist("ARCHITECTURE.md", names.into_iter());
+}
+
+#[test]
+fn every_row_of_the_life_of_a_request_is_shown_in_every_kind_of_change() {
+    let path = "docs/life-of-a-request.md";
+    let stories = fs::read_dir(root().join("tests/transcripts/sessions")).unwrap().count();
+    let rows = rows(path, "Who shows it");
+    assert_eq!(rows.len(), stories, "one row for each transcript");
+    for row in &rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        assert!(cells.len() == 4 && cells.iter().all(|cell| spans(cell).next().is_some()), "a cell is empty: {row}");
+        // (That the transcript exists is checked with all other files that pages name.)
+        assert_tests_exist(path, cells.iter().skip(1).flat_map(|cell| spans(cell)));
     }
 }
 

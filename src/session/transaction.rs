@@ -12,7 +12,7 @@ use crate::protocol::encode;
 
 use super::Session;
 use super::admission::{ends_transaction, goes_raw};
-use super::pipeline::Entry;
+use super::entry::Entry;
 
 /// Where the client stands, as taken (`queueing`) and as answered (`open`, `watching`).
 #[derive(Default)]
@@ -134,7 +134,10 @@ impl Session {
         let failed = head.first() == Some(&b'-');
         let state = &mut self.transaction;
         match class {
-            Class::Transaction(Transaction::Multi) if !failed && !in_transaction => state.open = true,
+            Class::Transaction(Transaction::Multi) if !failed && !in_transaction => {
+                state.open = true;
+                self.pipeline.settle_doubts(None);
+            }
             Class::Transaction(Transaction::Multi) if !in_transaction => self.multi_failed(),
             Class::Transaction(Transaction::Watch) if !failed && !in_transaction => state.watching = true,
             Class::Transaction(Transaction::Unwatch) if !in_transaction => state.watching = false,
@@ -157,6 +160,7 @@ impl Session {
 
     /// MULTI was answered with an error: what was taken behind it is not queued but run.
     fn multi_failed(&mut self) {
+        self.tally.unknown += self.pipeline.settle_doubts(Some(&Bytes::from_static(super::change::UNKNOWN)));
         let behind = self.pipeline.undelivered_mut().skip(1);
         for entry in behind {
             if ends_transaction(entry.class) || matches!(entry.class, Class::Transaction(Transaction::Multi)) {
@@ -172,6 +176,14 @@ impl Session {
         let state = &mut self.transaction;
         (state.open, state.watching, state.watch_lost, state.unrepeatable) = (false, false, false, None);
         self.pipeline.release_delivered();
+    }
+
+    /// Transactions are over whose EXEC was in flight when the upstream was lost.
+    pub(super) fn settled(&mut self, settled: Settled) {
+        self.transaction.watching &= !settled.any;
+        if settled.open {
+            self.end_transaction();
+        }
     }
 
     /// A command of an open transaction was answered with an error of ours: as in Redis, EXEC can only fail now.
@@ -235,13 +247,37 @@ impl Session {
     }
 }
 
-/// EXEC has its answer (it ran, or nobody knows): the commands of its transaction are not to be sent again. True when
-/// the transaction began with commands that the client has replies of.
-pub(super) fn settle_exec<'a>(undelivered: impl DoubleEndedIterator<Item = &'a mut Entry>) -> bool {
-    let mut inside = false;
+/// The upstream is lost with these in flight. Behind a MULTI without a reply, writes were queued, or run if it was
+/// refused (no permission): which of the two, its reply on the next upstream will tell.
+pub(super) fn doubt_queued<'a>(in_flight: impl Iterator<Item = &'a mut Entry>) {
+    let mut open = false;
+    for entry in in_flight.filter(|entry| entry.answer.is_none()) {
+        match entry.class {
+            Class::Transaction(Transaction::Multi) => open = true,
+            class if ends_transaction(class) => open = false,
+            class => entry.doubtful |= open && entry.in_transaction && !class.may_repeat(),
+        }
+    }
+}
+
+/// What became of transactions whose EXEC was in flight.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// There was one: what was watched before it is watched no longer.
+    any: bool,
+    /// It began with commands that the client has replies of.
+    open: bool,
+}
+
+/// EXEC has its answer (it ran, or nobody knows): the commands of its transaction are not to be sent again.
+pub(super) fn settle_exec<'a>(undelivered: impl DoubleEndedIterator<Item = &'a mut Entry>) -> Settled {
+    let (mut inside, mut any) = (false, false);
     for entry in undelivered.rev() {
         match entry.class {
-            Class::Transaction(Transaction::Exec) => inside = entry.answer.is_some(),
+            Class::Transaction(Transaction::Exec) => {
+                inside = entry.answer.is_some();
+                any |= inside;
+            }
             Class::Transaction(Transaction::Multi) if inside => {
                 inside = false;
                 entry.answer.get_or_insert(OK);
@@ -250,7 +286,7 @@ pub(super) fn settle_exec<'a>(undelivered: impl DoubleEndedIterator<Item = &'a m
             _ => {}
         }
     }
-    inside
+    Settled { any, open: inside }
 }
 
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");

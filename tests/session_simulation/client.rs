@@ -235,7 +235,7 @@ impl Client {
         if subscribed && !self.resp3 {
             return self.act_as_subscriber(random);
         }
-        let act = random.below(if self.raw { 3 } else { 31 });
+        let act = random.below(if self.raw { 3 } else { 33 });
         if subscribed && matches!(act, 11 | 13 | 29) {
             // Whoever blocks is closed on by a demotion, and misses messages: the gap is counted.
             return;
@@ -267,14 +267,14 @@ impl Client {
                 }
             }
             21 => drop(self.mark("SPUBLISH shard", Expect::Number)),
-            22 => self.subscribe(random),
+            22 | 31 => self.subscribe(random),
             23 => {
                 self.seen.clear();
                 self.say("SCAN 0", Expect::Cursor).alone = true;
             }
             24..=26 => self.state(random),
             27 => self.script(random),
-            28 => self.large(random),
+            28 | 30 => self.large(random),
             29 => {
                 self.mark("RPUSH q", Expect::Number);
                 self.say(
@@ -375,6 +375,11 @@ impl Client {
     }
 
     fn state(&mut self, random: &mut Random) {
+        if !self.patient {
+            // A hold that ends refuses these, too, and then it would not know how it stands.
+            self.say("PING", Expect::Simple("PONG"));
+            return;
+        }
         let subscribed = self.windows.iter().any(|window| window.open);
         match random.below(9) {
             0 if !subscribed => {
@@ -530,6 +535,10 @@ impl Client {
         if command[0].ends_with(b"UNSUBSCRIBE") {
             let until = stage.log.entries.len();
             self.windows.iter_mut().filter(|window| window.open).for_each(|window| window.until = Some(until));
+        }
+        if pending.expect == Expect::Entries {
+            // What an earlier one waited for, and was refused, is over.
+            stage.log.waits.remove(&(pending.db, pending.key.clone()));
         }
         let (me, text) = (self.id, pending.words.clone());
         stage.tell(|| format!("client {me} says {text}"));

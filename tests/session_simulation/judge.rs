@@ -134,7 +134,7 @@ impl Client {
         let no_transaction = self.queue.is_none() && text.contains("without MULTI");
         let aborted = pending.expect == Expect::Exec
             && text.starts_with("EXECABORT Transaction discarded because of previous errors")
-            && self.queue.as_ref().is_some_and(|queue| queue.broken);
+            && self.queue.as_ref().map_or(facts.short, |queue| queue.broken);
         let fate = match Self::excused(pending, &text, facts) {
             Some(fate) => fate,
             None if aborted || no_transaction && facts.short => Fate::NotExecuted,

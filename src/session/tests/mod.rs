@@ -4,6 +4,7 @@ mod identity;
 mod quick;
 mod receipts;
 mod subscribers;
+mod transactions;
 mod words;
 
 use super::*;
@@ -327,6 +328,21 @@ fn what_follows_an_exec_of_unknown_outcome_is_no_part_of_it_even_under_watch() {
 }
 
 #[test]
+fn an_exec_of_unknown_outcome_ends_its_watch_and_fails_no_later_transaction() {
+    let mut story = Story::attached();
+    story.client("WATCH a\r\n").upstream_gets("WATCH a|").upstream("+OK\r\n").client_gets("+OK\r\n");
+    story
+        .client("MULTI\r\nINCR n\r\nEXEC\r\n")
+        .upstream_gets("MULTI|INCR n|EXEC|")
+        .client("MULTI\r\nINCR m\r\nEXEC\r\n");
+    story.another_upstream().upstream_gets("MULTI|INCR m|EXEC|");
+    let out = String::from_utf8_lossy(&story.out.split()).into_owned();
+    assert!(out.starts_with("+OK\r\n+QUEUED\r\n-OUTCOMEUNKNOWN "), "{out}");
+    story.upstream("+OK\r\n+QUEUED\r\n*1\r\n:1\r\n").client_gets("+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
+    assert!(story.session.quiet());
+}
+
+#[test]
 fn a_lost_watch_fails_exec_with_the_null_that_means_try_again() {
     for (before, answered, after) in [
         ("WATCH a\r\n", "+OK\r\n", "MULTI\r\nSET a 1\r\nEXEC\r\n"),
@@ -568,4 +584,31 @@ fn a_huge_reply_that_something_stands_behind_is_passed_on() {
     let (first, rest) = huge.split_at(100_000);
     story.upstream(first).client_gets(first);
     story.upstream(rest).upstream("+OK\r\n").client_gets(&format!("{rest}+OK\r\n"));
+}
+
+#[test]
+fn who_writes_bulky_values_as_a_habit_leaves_the_lane() {
+    let bulky = format!("SET k {}\r\n", "x".repeat(16_000));
+    let mut story = Story::on_a_lane();
+    story.session.settings = Rc::new(Settings { resend_bytes: 1 << 20, ..(*story.session.settings).clone() });
+    story.session.handle_shortage(None);
+    let write = |story: &mut Story, command: &str| {
+        story.client(command);
+        let home = story.session.home();
+        if home == Home::Own {
+            return home;
+        }
+        let count = story.session.to_send(false).len();
+        story.session.sent(count);
+        story.upstream("+OK\r\n").client_gets("+OK\r\n");
+        home
+    };
+    for _ in 0..20 {
+        // Now and then is no habit.
+        assert_eq!(write(&mut story, &bulky), Home::Lane);
+        assert_eq!(write(&mut story, "SET k v\r\n"), Home::Lane);
+        assert_eq!(write(&mut story, "SET k v\r\n"), Home::Lane);
+    }
+    let stayed = (0..20).take_while(|_| write(&mut story, &bulky) == Home::Lane).count();
+    assert_eq!(stayed, 7);
 }
