@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-LINE = re.compile(r"^\[(ok|err|exception|TIMEOUT)\]: (.*)$")
+LINE = re.compile(r"^\[(ok|err|exception|TIMEOUT|skip|ignore)\]: (.*)$")
 
 
 def outcome(path):
-    """What became of each test of one unit: {name: "ok" | "err"}, and what went wrong, in the suite's words."""
+    """What became of each test of one unit: {name: "ok" | "err" | "skip"}, and what went wrong, in the suite's words."""
     tests, words = {}, []
     if not path.exists():
         return {"(not run)": "err"}, []
@@ -23,8 +23,11 @@ def outcome(path):
             continue
         kind, name = match.groups()
         name = re.sub(r" \(\d+ ms\)$", "", name).split(" in tests/")[0]
-        tests[name] = "ok" if kind == "ok" else "err"
-        if kind != "ok":
+        # Several tests may have one name: a failure is never hidden by a later one.
+        state = {"ok": "ok", "skip": "skip", "ignore": "skip"}.get(kind, "err")
+        if tests.get(name) != "err":
+            tests[name] = state
+        if state == "err":
             words.append(" | ".join([f"{kind}: {name}", *lines[at + 1 : at + 3]]))
     if not ended:
         tests["(unit did not end)"] = "err"
@@ -43,9 +46,11 @@ def main():
         for route in routes:
             tests, words = outcome(work / route / "out" / unit)
             passed = sum(state == "ok" for state in tests.values())
-            failed = len(tests) - passed
+            failed = sum(state == "err" for state in tests.values())
+            skipped = len(tests) - passed - failed
             sums[route] = (sums[route][0] + passed, sums[route][1] + failed)
-            cells.append(f"{passed}" + (f", {failed} failed" if failed else ""))
+            words_of = [f"{passed}", f"{failed} failed" if failed else "", f"{skipped} skipped" if skipped else ""]
+            cells.append(", ".join(word for word in words_of if word))
             if first is None:
                 first = tests
             names = set(tests) | set(first)
