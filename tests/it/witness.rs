@@ -105,7 +105,7 @@ fn a_frozen_machine_is_replaced_and_acknowledges_nothing_when_it_wakes() {
     // It wakes up. What lay in its sockets is executed, and nobody is told so.
     pair.a.signal("CONT");
     wait_until("the writes are executed there", Duration::from_secs(5), || {
-        pair.a.try_cmd("GET lost").is_ok_and(|value| value.text() == "8")
+        pair.a.try_cmd("GET lost").is_ok_and(|value| value == Value::from("8"))
     });
     proxies[0].process.signal("CONT");
     for client in &mut waiting {

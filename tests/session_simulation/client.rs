@@ -375,6 +375,11 @@ impl Client {
     }
 
     fn state(&mut self, random: &mut Random) {
+        if !self.patient {
+            // A hold that ends refuses these, too, and then it would not know how it stands.
+            self.say("PING", Expect::Simple("PONG"));
+            return;
+        }
         let subscribed = self.windows.iter().any(|window| window.open);
         match random.below(9) {
             0 if !subscribed => {
@@ -530,6 +535,10 @@ impl Client {
         if command[0].ends_with(b"UNSUBSCRIBE") {
             let until = stage.log.entries.len();
             self.windows.iter_mut().filter(|window| window.open).for_each(|window| window.until = Some(until));
+        }
+        if pending.expect == Expect::Entries {
+            // What an earlier one waited for, and was refused, is over.
+            stage.log.waits.remove(&(pending.db, pending.key.clone()));
         }
         let (me, text) = (self.id, pending.words.clone());
         stage.tell(|| format!("client {me} says {text}"));

@@ -17,7 +17,7 @@
 //! `CHANGEOVER_SEED=17 cargo test --test session_simulation` replays one and tells its story; `CHANGEOVER_SEEDS=100000`
 //! runs more of them.
 //!
-//! That it can fail was shown by breaking sessions on purpose; each of these was found within the first 200 worlds or so:
+//! That it can fail was shown by breaking sessions on purpose; each of these was found within the first 400 worlds:
 //! a command that may have run is sent again; refusals are passed on; reads behind a refused write are not asked again;
 //! what ran behind one is run again; WATCH survives a change; a transaction is not kept for a replay; `$` of XREAD is not
 //! resolved; cursors are not marked; a marker's subscription is not ended; both sides of a cut-over are delivered; what
@@ -182,7 +182,7 @@ impl World {
         }
         let primary =
             self.stage.nodes.iter().position(|node| node.primary && !node.stale && !node.paused && node.runs());
-        if let Some(primary) = primary.filter(|_| self.step < 3000 && self.stage.random.percent(6)) {
+        if let Some(primary) = primary.filter(|_| self.step < 2000 && self.stage.random.percent(3)) {
             // Somebody who is no client of the proxy: nobody holds what he says.
             let said = words(&format!("PUBLISH news w{}", self.step));
             self.stage.nodes[primary].publish(&said, &mut self.stage.log);

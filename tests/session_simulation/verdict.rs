@@ -185,7 +185,9 @@ fn messages(stage: &Stage, client: &Client, gaps: u64, facts: &Facts) -> Result<
         let promised = (0..published.len()).filter(|at| (window.from..until).contains(&published[*at].0));
         let whole = places.windows(2).all(|pair| pair[1] == pair[0] + 1);
         let missed = promised.filter(|at| !places.contains(at)).count();
-        if (!whole || missed > 0) && !client.left {
+        // Who listened on a demoted node for a moment may have been ahead of what is replicated to it.
+        let ahead = facts.bare && window.until.is_some();
+        if (!whole || missed > 0 && !ahead) && !client.left {
             return Err(format!("missed {missed} messages of {}; heard {places:?}", published.len()));
         }
     }
