@@ -19,6 +19,7 @@ mod run;
 mod show;
 mod status;
 mod switchover;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,8 @@ enum Command {
     Reboot(reboot::Args),
     /// End a doubt: follow this node from now on
     Adopt(adopt::Args),
+    /// Be the third voice of any number of pairs, on a machine of its own; needs no Redis
+    Witness(witness::Args),
     /// Check flags, configuration file and certificates, and print the effective configuration
     Check(check::Args),
     /// Make a certificate authority and certificates for development
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Patch(args) => patch::run(args),
         Command::Reboot(args) => reboot::run(args),
         Command::Adopt(args) => adopt::run(args),
+        Command::Witness(args) => witness::run(args),
         Command::Check(args) => check::run(args),
         Command::Certs(args) => certs::run(args),
         Command::Completions(args) => completions::run(args),

@@ -32,7 +32,8 @@ pub(crate) fn run(args: Args) -> ExitCode {
     }
 }
 
-fn start_log(log: &Log) {
+/// Starts the log, on standard error.
+pub(super) fn start_log(log: &Log) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&log.filter))
         .with_writer(std::io::stderr)

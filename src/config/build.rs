@@ -15,8 +15,10 @@ use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
     Admin, AdminGuard, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits, Node,
-    ProbeTimes, Secret, ServerTls, UpstreamTls, admin_token, value,
+    ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, admin_token, value,
 };
+
+mod witness;
 
 /// Longest password that is taken from a file.
 const MAX_PASSWORD_BYTES: usize = 64 * 1024;
@@ -103,6 +105,7 @@ impl Reader<'_> {
         let probe = self.probe();
         let failover = self.failover(&nodes, self_node);
         let sentinels = self.sentinels(failover.mode, upstream_tls.as_ref());
+        let witness = self.witness(&nodes, failover.mode);
         let durability = self.durability();
         let limits = ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
@@ -131,6 +134,7 @@ impl Reader<'_> {
             probe,
             failover,
             sentinels,
+            witness,
             durability,
             limits,
             channel: channel?,
@@ -280,7 +284,12 @@ impl Reader<'_> {
 
     fn failover(&mut self, nodes: &[Node], self_node: Option<usize>) -> Failover {
         let mode = self.one(&keys::FAILOVER, |text| value::one_of(keys::FAILOVER.kind, text));
-        let clean = self.one(&keys::FAILOVER_REJOIN, |text| value::second_word(keys::FAILOVER_REJOIN.kind, text));
+        let rejoin = self.one(&keys::FAILOVER_REJOIN, |text| value::one_of(keys::FAILOVER_REJOIN.kind, text));
+        let rejoin = match rejoin {
+            Some(1) => Rejoin::Save,
+            Some(2) => Rejoin::Clean,
+            _ => Rejoin::Always,
+        };
         let mode = match mode {
             Some(1) => FailoverMode::Pair,
             Some(2) => FailoverMode::Sentinel,
@@ -295,7 +304,7 @@ impl Reader<'_> {
                     .add(place, "needs `self` as well: each process promotes the node beside it, and no other");
             }
         }
-        Failover { mode, rejoin_dirty: clean != Some(true) }
+        Failover { mode, rejoin }
     }
 
     fn at_most(&mut self, key: &Key, value: Duration, limit: &Key, most: Duration) {
@@ -356,8 +365,11 @@ impl Reader<'_> {
     }
 }
 
-/// The secret in a file; one newline at its end is dropped.
-pub(super) fn password(file: &Path) -> Result<Secret, String> {
+/// A secret from a file of its own; one newline at its end is dropped.
+///
+/// # Errors
+/// Says what is wrong with the file.
+pub fn password(file: &Path) -> Result<Secret, String> {
     let bytes = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     // From here on every copy is cleared when it is dropped.
     let whole = Secret::new(bytes);

@@ -35,6 +35,8 @@ pub enum Kind {
     Node,
     /// `HOST:PORT`; may be given more than once.
     Address,
+    /// `HOST:PORT`; once.
+    Place,
     /// `unix:PATH` or `IP:PORT`.
     Admin,
     /// One of two words.
@@ -83,7 +85,7 @@ impl Kind {
             Self::Directory => "DIR",
             Self::Text => "NAME",
             Self::Node => "NAME=HOST:PORT",
-            Self::Address => "HOST:PORT",
+            Self::Address | Self::Place => "HOST:PORT",
             Self::Admin => "unix:PATH|IP:PORT",
             Self::Either(..) | Self::OneOf(_) => "WORD",
             Self::Time(..) => "TIME",
@@ -142,7 +144,7 @@ macro_rules! keys {
 }
 
 use Fallback::{Found, Nothing, Required, Value};
-use Kind::{Address, Admin, Count, Directory, Either, File, Node, OneOf, Size, Socket, Text, Time};
+use Kind::{Address, Admin, Count, Directory, Either, File, Node, OneOf, Place, Size, Socket, Text, Time};
 
 keys! {
     "Client side" {
@@ -217,9 +219,9 @@ keys! {
         FAILOVER = "failover", OneOf(&["none", "pair", "sentinel"]), Value("none"),
             "Who promotes the replica when the primary dies: nobody (an operator does), the proxy beside it, or \
              Sentinel. `pair` and `sentinel` need `self`, and both proxies of the pair.";
-        FAILOVER_REJOIN = "failover-rejoin", Either("always", "clean"), Value("always"),
-            "Unless `none`: an old primary that comes back becomes a replica always (what it has that the new one lacks is \
-             counted and dropped), or only if nothing is dropped.";
+        FAILOVER_REJOIN = "failover-rejoin", OneOf(&["always", "save", "clean"]), Value("always"),
+            "Unless `none`: an old primary that comes back becomes a replica at once (what it has that the new one lacks is \
+             counted and dropped), or after all that it has was saved under `state-dir`, or only if nothing is dropped.";
         SENTINEL = "sentinel", Address, Nothing("none is listened to"),
             "A Sentinel to listen to, with `failover` = `sentinel`; give it once for each.";
         SENTINEL_NAME = "sentinel-name", Text, Nothing("needed with `sentinel`"), "What the Sentinels call the pair.";
@@ -235,6 +237,23 @@ keys! {
         SENTINEL_KEY = "sentinel-key", File, Nothing("as `redis-key`"), "Private key of `sentinel-cert`.";
         SENTINEL_SERVER_NAME = "sentinel-server-name", Text, Nothing("as `redis-server-name`, else the Sentinel's host"),
             "The name that the Sentinels' certificates must have.";
+    }
+    "Witness" {
+        WITNESS = "witness", Place, Nothing("there is no third voice"),
+            "Where `changeover witness` listens, with `failover` = `pair`: with it, the replica is promoted on silence too. \
+             The same on both proxies.";
+        WITNESS_LEASE = "witness-lease", Time(SECOND, MINUTE), Value("4s"),
+            "A primary whose proxy has reached neither the witness nor the other proxy for this long is not served; one \
+             second later the other may be promoted. The same on both proxies.";
+        WITNESS_PAIR = "witness-pair", Text, Nothing("made of the nodes' names and addresses"),
+            "What the pair is called at the witness; the same on both proxies, and no other pair's.";
+        WITNESS_CA = "witness-ca", File, Nothing("plain TCP, on loopback only"),
+            "Speak TLS with the witness, and trust certificates that this CA signed (PEM).";
+        WITNESS_CERT = "witness-cert", File, Nothing("none is shown"),
+            "Certificate chain to show to the witness (its `--client-ca`); needs `witness-key`.";
+        WITNESS_KEY = "witness-key", File, Nothing("none is used"), "Private key of `witness-cert`.";
+        WITNESS_TOKEN_FILE = "witness-token-file", File, Nothing("no token is sent"),
+            "File with the witness' token; one newline at its end is dropped.";
     }
     "Durability" {
         ACKNOWLEDGE = "acknowledge", Either("executed", "replicated"), Value("executed"),

@@ -17,8 +17,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::topology::failover::Rejoin;
 pub use admin::{AdminAddress, AdminGuard, AdminLogin, admin_address, admin_token};
-pub use build::{Loaded, Log, Setting, load};
+pub use build::{Loaded, Log, Setting, load, password as secret_file};
 pub use defaults::default_admin;
 pub use effective::to_toml;
 pub use problem::{Place, Problem, Problems};
@@ -65,6 +66,8 @@ pub struct Config {
     pub failover: Failover,
     /// Whom to listen to, with [`FailoverMode::Sentinel`].
     pub sentinels: Sentinels,
+    /// The third voice, with [`FailoverMode::Pair`].
+    pub witness: Option<Witness>,
     /// What a write's reply promises.
     pub durability: Durability,
     /// Limits on what a client may make us do.
@@ -160,8 +163,8 @@ pub struct ProbeTimes {
 pub struct Failover {
     /// Who promotes the replica.
     pub mode: FailoverMode,
-    /// An old primary that comes back becomes a replica even if it holds data that is dropped then.
-    pub rejoin_dirty: bool,
+    /// What becomes of what an old primary has and the new one lacks.
+    pub rejoin: Rejoin,
 }
 
 /// Who promotes the replica when the primary dies.
@@ -189,6 +192,23 @@ pub struct Sentinels {
     pub password: Option<Secret>,
     /// TLS towards them; `None` is plain TCP.
     pub tls: Option<UpstreamTls>,
+}
+
+/// How the witness of the pair is asked.
+#[derive(Clone, Debug)]
+pub struct Witness {
+    /// Its host name or address.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// TLS towards it; `None` (on loopback only) is plain TCP.
+    pub tls: Option<UpstreamTls>,
+    /// What shows that we may ask.
+    pub token: Option<Secret>,
+    /// How long a lease lasts (default 4 s).
+    pub lease: Duration,
+    /// What the pair is called there.
+    pub pair: String,
 }
 
 /// What a write's reply promises.

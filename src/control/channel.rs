@@ -71,6 +71,25 @@ pub enum Kind {
         /// It answers; otherwise it refuses connections.
         answers: bool,
     },
+    /// The witness does not answer me: do not promote your node for so long. Answer with [`Kind::Leased`].
+    Lease {
+        /// Counts the sender's own.
+        plea: u64,
+        /// In milliseconds.
+        lease_ms: u64,
+    },
+    /// I will not.
+    Leased {
+        /// Whose plea.
+        to: String,
+        /// Which.
+        plea: u64,
+    },
+    /// What this process of Redis beside me has is saved: it may become a replica.
+    Saved {
+        /// Its `run_id`.
+        process: String,
+    },
     /// I am going: do not wait for me.
     Leave,
 }
@@ -131,7 +150,8 @@ impl Message {
         }
         let wire: Wire = serde_json::from_slice(payload).map_err(malformed)?;
         let about = match &wire.kind {
-            Kind::Suspect { about } | Kind::Sees { about, .. } => Some(about.as_str()),
+            Kind::Suspect { about } | Kind::Sees { about, .. } | Kind::Leased { to: about, .. } => Some(about.as_str()),
+            Kind::Saved { process } => Some(process.as_str()),
             _ => None,
         };
         if !is_name(&wire.from) || !wire.node.as_deref().is_none_or(is_name) || !about.is_none_or(is_name) {
@@ -167,6 +187,9 @@ mod tests {
             Kind::Release { id: 1, switched: true },
             Kind::Suspect { about: "a".to_owned() },
             Kind::Sees { about: "a".to_owned(), answers: false },
+            Kind::Lease { plea: 1, lease_ms: 4000 },
+            Kind::Leased { to: "a-5f0c2d91".to_owned(), plea: 1 },
+            Kind::Saved { process: "5".repeat(40) },
             Kind::Leave,
         ] {
             let sent = message(kind);

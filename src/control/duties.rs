@@ -14,6 +14,8 @@ use crate::topology::failover::{Done, Duty, Fence, PARKED};
 const LOOK: Duration = Duration::from_millis(200);
 /// The setting by which a primary without enough replicas refuses writes.
 const MIN_REPLICAS: &str = "min-replicas-to-write";
+/// Added to that, it refuses every write, and says what it was before.
+const SHUT: u64 = 1_000_000;
 /// How old their last acknowledgement may be, in seconds.
 const MAX_LAG: &str = "min-replicas-max-lag";
 
@@ -41,10 +43,20 @@ pub async fn perform(
             promote(link, other.filter(|_| *last_look), deadline).await
         }
         Duty::ReadFence => {
-            let min_replicas = number(link, MIN_REPLICAS, deadline).await?.unwrap_or(0);
+            let min_replicas = number(link, MIN_REPLICAS, deadline).await?.unwrap_or(0) % SHUT;
             let max_lag = Duration::from_secs(number(link, MAX_LAG, deadline).await?.unwrap_or(0));
             Ok(Done::Fence(Fence { min_replicas, max_lag }))
         }
+        // See `saving`: it needs a folder, and its own time.
+        Duty::Save => Ok(Done::Declined("its files are not here")),
+        Duty::Shut => match number(link, MIN_REPLICAS, deadline).await?.unwrap_or(0) {
+            open if open < SHUT => set(link, MIN_REPLICAS, SHUT + open, deadline).await,
+            _ => Ok(Done::Plainly),
+        },
+        Duty::Open => match number(link, MIN_REPLICAS, deadline).await?.unwrap_or(0) {
+            shut if shut >= SHUT => set(link, MIN_REPLICAS, shut % SHUT, deadline).await,
+            _ => Ok(Done::Plainly),
+        },
         Duty::Restore { min_replicas } => set(link, MIN_REPLICAS, *min_replicas, deadline).await,
     }
 }
@@ -72,7 +84,7 @@ async fn promote(link: &mut Link, look_at: Option<&Target>, deadline: Duration) 
         set(link, MIN_REPLICAS, min_replicas, deadline).await?;
     }
     Ok(match ordered? {
-        Some(_) => Done::Promoted { min_replicas },
+        Some(_) => Done::Promoted { min_replicas: min_replicas % SHUT },
         None => Done::Declined("the old primary's port no longer refuses"),
     })
 }

@@ -3,11 +3,12 @@
 //! It decides nothing and never tries twice: whoever ordered it must know what was sent. The link is kept between errands,
 //! so that the hand-over itself needs no handshake.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::duties;
+use super::{duties, saving};
 use crate::io::client::{Link, LinkError, Reply, Target};
 use crate::io::clock;
 use crate::protocol::info::{parse_replication, parse_server};
@@ -72,10 +73,12 @@ pub enum Found {
     Done(Done),
 }
 
-/// Carries out errands at one node until nobody sends any more. `other` is the other node, for a last look at it.
+/// Carries out errands at one node until nobody sends any more. `other` is the other node, for a last look at it; `saved` is
+/// where snapshots of the node are set aside, if its files can be read here.
 pub async fn carry_out(
     target: Target,
     other: Option<Target>,
+    saved: Option<PathBuf>,
     limit: Duration,
     mut errands: mpsc::Receiver<Errand>,
     out: mpsc::Sender<Answer>,
@@ -83,7 +86,10 @@ pub async fn carry_out(
     let mut kept = None;
     while let Some(errand) = errands.recv().await {
         let deadline = clock::now() + limit;
-        let result = one(&mut kept, &target, other.as_ref(), &errand.task, deadline).await;
+        let result = match (&errand.task, &saved) {
+            (Task::Duty(Duty::Save), Some(folder)) => save(&target, folder, deadline).await,
+            (task, _) => one(&mut kept, &target, other.as_ref(), task, deadline).await,
+        };
         if let Err(error) = &result
             && !matches!(error, LinkError::Redis(_))
         {
@@ -93,6 +99,12 @@ pub async fn carry_out(
             return;
         }
     }
+}
+
+/// On a connection of its own, which no other errand finds half used.
+async fn save(target: &Target, folder: &Path, deadline: Duration) -> Result<Found, LinkError> {
+    let mut link = Link::connect(target, deadline).await?;
+    saving::save(&mut link, folder).await.map(Found::Done)
 }
 
 /// A link with the time of its last answer.

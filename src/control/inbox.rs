@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use super::hands::Answer;
+use super::hands;
 use super::signals::{Signal, Signals};
 use crate::io::admin::AdminRequest;
 use crate::io::clock;
@@ -15,6 +15,8 @@ use crate::io::orders::News;
 use crate::io::probe::Sighting;
 use crate::io::pubsub::Word;
 use crate::protocol::sentinel::SentinelNews;
+use crate::topology::failover::NoAnswer;
+use crate::topology::failover::witness::Answer;
 
 /// Room in each queue.
 pub const QUEUE: usize = 256;
@@ -32,8 +34,10 @@ pub enum Event {
     Request(AdminRequest),
     /// A Sentinel speaks.
     Sentinel(SentinelNews),
+    /// The witness has answered, or not.
+    Witness(Result<Answer, NoAnswer>),
     /// What was asked of a node was done, or not.
-    Answer(Answer),
+    Answer(hands::Answer),
     /// The system asks.
     Signal(Signal),
     /// Certificates were read again, or why not.
@@ -55,8 +59,10 @@ pub struct Inbox {
     pub requests: mpsc::Receiver<AdminRequest>,
     /// From Sentinels; never anything without them.
     pub sentinels: mpsc::Receiver<SentinelNews>,
+    /// From the witness; never anything without one.
+    pub witness: mpsc::Receiver<Result<Answer, NoAnswer>>,
     /// From those who carry out orders at the nodes.
-    pub answers: mpsc::Receiver<Answer>,
+    pub answers: mpsc::Receiver<hands::Answer>,
     /// From the reload task.
     pub reloads: mpsc::Receiver<Result<(), String>>,
     /// From the system; `None` in tests.
@@ -79,6 +85,7 @@ impl Inbox {
             Some(word) = self.words.recv() => Event::Word(word),
             Some(request) = self.requests.recv() => Event::Request(request),
             Some(news) = self.sentinels.recv() => Event::Sentinel(news),
+            Some(answer) = self.witness.recv() => Event::Witness(answer),
             Some(answer) = self.answers.recv() => Event::Answer(answer),
             Some(reloaded) = self.reloads.recv() => Event::Reloaded(reloaded),
             signal = signal => Event::Signal(signal),

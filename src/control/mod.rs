@@ -18,7 +18,9 @@ pub mod owner;
 pub mod peers;
 pub mod plane;
 pub mod rollout;
+mod saving;
 pub mod signals;
+pub mod witness;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::config::{Config, ServerTls};
 use crate::io::client::Target;
 use crate::io::http::{self, Guard, Listener};
 use crate::io::tls::{ServerSide, UpstreamSide};
+use crate::io::witness::Asker;
 use crate::io::{notify, worker};
 use crate::metrics::exposition::{self, Scrape};
 use crate::metrics::worker::WorkerStats;
@@ -76,7 +79,7 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     let admin_tls = admin_tls(&config)?;
     let servers = bind(&config, admin_tls.clone(), &stats).await?;
 
-    let plane = Plane::prepare(&config, &targets, sentinels, stats.clone());
+    let plane = Plane::prepare(&config, &targets, sentinels, Asker::of(&config)?, stats.clone());
     let (news, news_rx) = mpsc::channel(inbox::QUEUE);
     let workers = worker::start(&config, &tls, &targets, &plane.orders(), &news, &stats)?;
     tracing::info!(listen = %workers.local_addr, workers = config.workers, "serving");

@@ -20,14 +20,20 @@ use crate::io::admin_events::Tail;
 use crate::io::admin_examination::Look;
 use crate::io::admin_hooks::HookAsked;
 use crate::io::client::Target;
+use crate::io::lease::LeaseGate;
 use crate::io::orders::{News, Orders};
 use crate::io::probe::{self, Pace};
 use crate::io::state_file::StateFile;
 use crate::io::tripwire::{self, Door};
+use crate::io::witness::{self, Asker};
 use crate::io::{clock, nudge, pubsub, sentinel};
 use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
-use crate::topology::{Epoch, Memory};
+use crate::protocol::info::RunId;
+use crate::protocol::sentinel::SentinelNews;
+use crate::topology::failover::NoAnswer;
+use crate::topology::failover::witness::{Answer, Ask};
+use crate::topology::{Epoch, Memory, NodeId};
 
 /// How long the last words may take to leave.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -43,6 +49,7 @@ pub struct Plane {
     config: Arc<Config>,
     targets: Vec<Target>,
     sentinels: Vec<Target>,
+    witness: Option<Asker>,
     stats: Vec<Arc<WorkerStats>>,
     memory: Option<Memory>,
     file: StateFile,
@@ -61,11 +68,13 @@ impl Plane {
         config: &Arc<Config>,
         targets: &[Target],
         sentinels: Vec<Target>,
+        witness: Option<Asker>,
         stats: Vec<Arc<WorkerStats>>,
     ) -> Self {
         let node = config.self_node.and_then(|at| config.nodes.get(at)).map(|node| node.name.clone());
         let file = state_file(config, node.as_deref());
         let memory = recall(&file);
+        let lease = LeaseGate::new(config.self_node.and_then(|at| u8::try_from(at).ok()).map(NodeId));
         let orders = Orders {
             epoch: Epoch(0),
             primary: None,
@@ -74,6 +83,7 @@ impl Plane {
             replica: true,
             hold: None,
             drain: None,
+            lease,
         };
         let (requests, requests_rx) = mpsc::channel(QUEUE);
         Self {
@@ -81,6 +91,7 @@ impl Plane {
             config: Arc::clone(config),
             targets: targets.to_vec(),
             sentinels,
+            witness,
             stats,
             memory,
             file,
@@ -120,6 +131,7 @@ impl Plane {
             config,
             targets,
             sentinels: ears,
+            witness,
             stats,
             memory,
             file,
@@ -150,31 +162,20 @@ impl Plane {
             spawn(reload_on_demand(reload_rx, reloads_tx, reload)),
         ];
         let (mut nudges, mut posts, mut errands, mut last_words) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let far = FarEnds { pace: pace_rx, sightings: sightings_tx, words: words_tx, answers: answers_tx };
         for target in &targets {
-            let (until, until_rx) = watch::channel(Duration::ZERO);
-            let (post, post_rx) = mpsc::channel(pubsub::QUEUE);
-            let (errand, errand_rx) = mpsc::channel(hands::QUEUE);
-            let channel = || config.channel.clone();
-            tasks.push(spawn(probe::watch(target.clone(), config.probe, pace_rx.clone(), sightings_tx.clone())));
-            tasks.push(spawn(nudge::nudge(target.clone(), limit, until_rx)));
-            let other = targets.iter().find(|other| other.node != target.node).cloned();
-            tasks.push(spawn(hands::carry_out(target.clone(), other, limit, errand_rx, answers_tx.clone())));
-            tasks.push(spawn(pubsub::listen(target.clone(), limit, channel(), MAX_MESSAGE, words_tx.clone())));
-            last_words.push(spawn(pubsub::publish(target.clone(), limit, channel(), post_rx)));
-            nudges.push(until);
-            posts.push(post);
-            errands.push(errand);
+            let near = tend(target, &targets, &config, &far, &mut tasks);
+            nudges.push(near.nudge);
+            posts.push(near.post);
+            errands.push(near.errands);
+            last_words.push(near.last_words);
         }
         let events = Events::new(config.nodes.iter().map(|node| node.name.clone()).collect());
-        let (sentinels_tx, sentinels) = mpsc::channel(QUEUE);
-        let (sentinel, switched) = watch::channel(None);
-        let name = || config.sentinels.name.clone();
-        for target in ears.iter().cloned() {
-            tasks.push(spawn(sentinel::listen(target, limit, name(), sentinels_tx.clone())));
-        }
-        tasks.push(spawn(sentinel::tell(ears, limit, name(), switched)));
+        let (sentinel, sentinels) = hear_sentinels(&config, ears, &mut tasks);
+        let (asks, witness) = ask_witness(witness, &mut tasks);
         let keeper = spawn(keeper::keep(file, kept_rx, events.clone()));
 
+        let lease = orders.borrow().lease.clone();
         let reins = Reins {
             orders,
             status,
@@ -186,12 +187,85 @@ impl Plane {
             posts,
             errands,
             sentinel,
+            witness: asks,
+            lease,
             reload: reload_tx,
         };
-        let inbox = Inbox { sightings, news, words, requests: requests_rx, answers, sentinels, reloads, signals };
+        let inbox =
+            Inbox { sightings, news, words, requests: requests_rx, answers, sentinels, witness, reloads, signals };
         Owner::new(me, config, reins, stats, events, memory, clock::now()).run(inbox).await;
         wind_up(tasks, last_words, keeper).await;
     }
+}
+
+/// Where those who tend a node send what they find, and what paces them.
+struct FarEnds {
+    pace: watch::Receiver<Pace>,
+    sightings: mpsc::Sender<probe::Sighting>,
+    words: mpsc::Sender<pubsub::Word>,
+    answers: mpsc::Sender<hands::Answer>,
+}
+
+/// The reins of one node.
+struct NearEnds {
+    nudge: watch::Sender<Duration>,
+    post: mpsc::Sender<pubsub::Post>,
+    errands: mpsc::Sender<hands::Errand>,
+    last_words: JoinHandle<()>,
+}
+
+/// Starts everything that looks at one node, speaks there, and carries out what is ordered there.
+fn tend(
+    target: &Target,
+    targets: &[Target],
+    config: &Config,
+    far: &FarEnds,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> NearEnds {
+    let limit = config.probe.deadline;
+    let (nudge, until) = watch::channel(Duration::ZERO);
+    let (post, posts) = mpsc::channel(pubsub::QUEUE);
+    let (errands, errand) = mpsc::channel(hands::QUEUE);
+    let channel = || config.channel.clone();
+    let other = targets.iter().find(|other| other.node != target.node).cloned();
+    // Only its own proxy can read a node's files.
+    let saved = (config.self_node == Some(target.node.index())).then(|| config.state_dir.join("saved"));
+    tasks.push(spawn(probe::watch(target.clone(), config.probe, far.pace.clone(), far.sightings.clone())));
+    tasks.push(spawn(nudge::nudge(target.clone(), limit, until)));
+    tasks.push(spawn(hands::carry_out(target.clone(), other, saved, limit, errand, far.answers.clone())));
+    tasks.push(spawn(pubsub::listen(target.clone(), limit, channel(), MAX_MESSAGE, far.words.clone())));
+    let last_words = spawn(pubsub::publish(target.clone(), limit, channel(), posts));
+    NearEnds { nudge, post, errands, last_words }
+}
+
+/// Where Sentinels are told of our switchovers, and where what they say comes.
+fn hear_sentinels(
+    config: &Config,
+    ears: Vec<Target>,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> (watch::Sender<Option<RunId>>, mpsc::Receiver<SentinelNews>) {
+    let (out, heard) = mpsc::channel(QUEUE);
+    let (tell, switched) = watch::channel(None);
+    let (limit, name) = (config.probe.deadline, || config.sentinels.name.clone());
+    for target in ears.iter().cloned() {
+        tasks.push(spawn(sentinel::listen(target, limit, name(), out.clone())));
+    }
+    tasks.push(spawn(sentinel::tell(ears, limit, name(), switched)));
+    (tell, heard)
+}
+
+/// Whom to give questions for the witness to, if there is one, and where its answers come.
+fn ask_witness(
+    asker: Option<Asker>,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> (Option<mpsc::Sender<Ask>>, mpsc::Receiver<Result<Answer, NoAnswer>>) {
+    let (out, answers) = mpsc::channel(QUEUE);
+    let asks = asker.map(|asker| {
+        let (asks, asked) = mpsc::channel(1);
+        tasks.push(spawn(witness::ask(asker, asked, out)));
+        asks
+    });
+    (asks, answers)
 }
 
 /// Lets the last words and the last memory out, and ends everything else.

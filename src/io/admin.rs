@@ -229,6 +229,9 @@ pub struct Status {
     pub last_changes: Vec<ChangeReport>,
     /// The drain under way, if any.
     pub drain: Option<DrainStatus>,
+    /// What happens here when the primary is lost; `None` where nobody is promoted by us, and nothing is fenced.
+    #[serde(default)]
+    pub failover: Option<FailoverStatus>,
 }
 
 impl Status {
@@ -442,6 +445,44 @@ pub struct ChangeReport {
     pub held: u64,
     /// Bytes of replicated history that the new primary lacked; `None` when it cannot be known.
     pub lost_bytes: Option<u64>,
+}
+
+/// What happens when the primary is lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverStatus {
+    /// "pair" or "sentinel".
+    pub mode: String,
+    /// What is under way: "watching", "suspecting", "parked", "cut off", …
+    pub state: String,
+    /// Whether this process would promote the node beside it.
+    pub would_promote: bool,
+    /// When, or why not.
+    pub why: String,
+    /// The node beside it follows nobody, by our order.
+    pub parked: bool,
+    /// The node in service is not served here: the other may have been promoted unseen, or the lease has ended.
+    pub cut_off: bool,
+    /// `min-replicas-to-write` of the node in service, where that and `min-replicas-max-lag` are set.
+    pub fence_replicas: Option<u64>,
+    /// Its `min-replicas-max-lag`.
+    pub fence_max_lag_ms: Option<u64>,
+    /// The witness, where one is configured.
+    pub witness: Option<WitnessStatus>,
+}
+
+/// How this process stands with the witness.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessStatus {
+    /// It answers.
+    pub heard: bool,
+    /// Since it was last heard.
+    pub age_ms: Option<u64>,
+    /// Which node's proxy holds the pair, by its last word.
+    pub holder: Option<String>,
+    /// The term in which we last agreed with it.
+    pub term: u64,
+    /// How long the node beside us may still be served; `None`: it needs no lease.
+    pub lease_left_ms: Option<u64>,
 }
 
 /// A drain under way.

@@ -269,7 +269,9 @@ impl Lane {
         let Some(link) = link.as_mut().filter(|link| !link.broken) else { return Poll::Ready(false) };
         worker.stats.add(Counter::BytesToRedis, std::mem::take(&mut link.taken));
         let result = ready!(Pin::new(&mut link.upstream).poll_read(cx, buffer));
-        Poll::Ready(result.is_ok() && !buffer.filled().is_empty())
+        // Whatever it says after its lease has run out was said too late.
+        let counts = result.is_ok() && worker.orders().lease.allows(self.node);
+        Poll::Ready(counts && !buffer.filled().is_empty())
     }
 
     /// Tells everybody what has become of it.

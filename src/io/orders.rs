@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::lease::LeaseGate;
 use crate::session::Mark;
 use crate::topology::node::{Epoch, NodeId};
 
@@ -25,6 +26,8 @@ pub struct Orders {
     pub hold: Option<Hold>,
     /// Leave: close sessions at quiet moments.
     pub drain: Option<Drain>,
+    /// Until when replies of the node beside us may be delivered.
+    pub lease: LeaseGate,
 }
 
 /// An ordered hold. It ends by a later snapshot without it, or by itself at `until`.

@@ -118,7 +118,7 @@ families! {
             ("handshake", "The TLS handshake failed."),
             ("protocol", "The client broke the protocol; it was told how."),
             ("slow", "The client did not read its replies."),
-            ("limit", "The connection limit was reached."),
+            ("limit", "The connection limit was reached, or one client was subscribed to more than is kept for it."),
             ("drain", "Closed between two commands, by a drain."),
             ("drain_cut", "Closed with something unanswered, at the drain's deadline or by a second SIGTERM."),
             ("killed", "A CLIENT KILL named it by its id, or it killed its own connection."),
@@ -248,6 +248,34 @@ families! {
             ("refused", "A gate failed or another change was under way; nothing was begun."),
         ]
     };
+    Control Counter PROMOTIONS = "changeover_failover_promotions_total",
+        "Promotions that this process ordered, by what proved that the old primary is not served." {
+        proof: [
+            ("refused", "Its port refused connections, and its replica had lost it."),
+            ("agreed", "The same, and the process beside it saw the same."),
+            ("replaced", "Another process stood in its place, and was made a replica first."),
+            ("fenced", "It was silent, and its own fence must have closed."),
+            ("voted", "It was silent, and the witness gave the pair away."),
+        ]
+    };
+    Control Counter REFUSALS = "changeover_failover_refusals_total", "Losses in which this process did not promote at first." {
+        reason: [
+            ("unfit", "The replica was not in sync, or holds another history."),
+            ("objected", "Another process still had answers from the primary."),
+            ("unproven", "Nothing proves that the silent primary takes no writes."),
+        ]
+    };
+    Control Counter SPLIT_BYTES = "changeover_failover_split_bytes_total",
+        "Bytes of history that old primaries had and the new one lacked, when they became replicas.";
+    Control Counter RDB_SAVES = "changeover_failover_saves_total",
+        "Old primaries whose data were to be saved before they became replicas." {
+        result: [("ok", "Saved, or empty."), ("failed", "Not saved; left as it is, and tried again.")]
+    };
+    Control Gauge WOULD_PROMOTE = "changeover_failover_would_promote",
+        "1 while this process would promote the replica beside it if the primary died now, else 0.";
+    Control Gauge CUT_OFF = "changeover_failover_cut_off",
+        "1 while the node in service is not served here, because the other may have been promoted unseen, else 0.";
+    Control Gauge WITNESS_HEARD = "changeover_witness_heard", "1 while the witness answers, else 0.";
     Control Counter PROBES = "changeover_probes_total", "Questions to the nodes." {
         node: [],
         result: [

@@ -103,6 +103,33 @@ impl Events {
         counter!(table::SWITCHOVERS.name, "outcome" => outcome).increment(1);
     }
 
+    /// A promotion was ordered; `proof` is one of the catalogue's.
+    pub fn promotion(&self, proof: &'static str) {
+        counter!(table::PROMOTIONS.name, "proof" => proof).increment(1);
+    }
+
+    /// The replica is not promoted for now; `reason` is one of the catalogue's.
+    pub fn refusal(&self, reason: &'static str) {
+        counter!(table::REFUSALS.name, "reason" => reason).increment(1);
+    }
+
+    /// An old primary with so many bytes of its own becomes a replica.
+    pub fn split(&self, bytes: u64) {
+        counter!(table::SPLIT_BYTES.name).increment(bytes);
+    }
+
+    /// What an old primary has was to be saved.
+    pub fn rdb_saved(&self, saved: bool) {
+        counter!(table::RDB_SAVES.name, "result" => if saved { "ok" } else { "failed" }).increment(1);
+    }
+
+    /// How a failover would go now.
+    pub fn outlook(&self, would_promote: bool, cut_off: bool, witness_heard: bool) {
+        gauge!(table::WOULD_PROMOTE.name).set(flag(would_promote));
+        gauge!(table::CUT_OFF.name).set(flag(cut_off));
+        gauge!(table::WITNESS_HEARD.name).set(flag(witness_heard));
+    }
+
     /// A question to a node has ended.
     pub fn probe(&self, node: NodeId, probe: Probe) {
         let result = match probe {

@@ -12,8 +12,8 @@ use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span
 use crate::protocol::{encode, inline};
 
 use super::blocking::Deadline;
+use super::entry::Entry;
 use super::identity::Telling;
-use super::pipeline::Entry;
 use super::receipt::NO_REPLICAS;
 use super::subscription::Confirmations;
 use super::{Home, Kind, Phase, Session, WINDOW};
@@ -163,7 +163,13 @@ impl Session {
         self.unexplained = false;
         let command = self.pipeline.unfinished();
         let found = self.classify(command, shape.name, shape.second);
-        let class = found.map_or(Class::Admin, |found| found.class);
+        let class = match found.map_or(Class::Admin, |found| found.class) {
+            // With arguments they are refused, and begin or end nothing.
+            Class::Transaction(Transaction::Multi | Transaction::Exec | Transaction::Discard) if shape.args != 1 => {
+                Class::Harmless
+            }
+            class => class,
+        };
         if let Some(answer) = self.transaction.admit(class, self.state.resp3()) {
             self.pipeline.drop_unfinished();
             return self.answer_ourselves(class, answer);

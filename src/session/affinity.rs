@@ -3,18 +3,21 @@
 //! A session is at home on a shared upstream (a *lane*) until it sends a command whose meaning lives in the
 //! connection, or that the table does not know. Such a command is parked: what came before it is answered first, then
 //! the session asks for an upstream of its own and goes on there. When nothing ties it any more it may go back.
-//! On a lane, what only names the connection (CLIENT SETNAME, SETINFO) is remembered and answered by us; it is said
-//! for real on an upstream of its own.
+//! On a lane, what only names the connection (CLIENT SETNAME, SETINFO) is said with a name that all have in common, so
+//! that the server answers it as it would answer the client's own; that one is remembered, and said for real on an
+//! upstream of the session's own.
 //!
 //! Invariant: on a lane no command changes what the next command of another session means.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::protocol::args::args;
 use crate::protocol::command::{Class, Command, Connection};
+use crate::protocol::encode;
 use crate::protocol::request::Shape;
 
-use super::{Phase, Session};
+use super::entry::Entry;
+use super::{Kind, Phase, Session};
 
 /// Which kind of upstream a session needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,12 +39,21 @@ pub(super) struct Affinity {
     tied: bool,
     /// Replies or commands are large: others on a lane would wait for them.
     large: bool,
+    /// Grows with every command that is [`BULKY`], shrinks with every other.
+    bulk: u8,
     /// An upstream of its own was needed a short while ago.
     recent: bool,
 }
 
 /// A command or reply of more bytes than this keeps others on a lane waiting.
 pub(super) const LARGE: u64 = 64 * 1024;
+/// Redis reads 16 KiB at a time from a connection and looks at the others before it reads on: commands of more bytes than
+/// this it cannot take in batches from a lane, so that a lane makes them dearer.
+pub(super) const BULKY: u64 = 8 * 1024;
+/// So many bulky commands more than others (twice) are a habit.
+const HABIT: u8 = 16;
+/// What lanes are called at the server, once one of their clients has named itself.
+const SHARED_NAME: &[u8] = b"changeover";
 
 impl Affinity {
     pub(super) fn new(lanes: bool) -> Self {
@@ -54,6 +66,17 @@ impl Affinity {
         self.tied = true;
         self.large |= self.home == Home::Lane;
     }
+
+    /// A command of so many bytes was taken on a lane; true when the session writes bulky ones as a habit.
+    #[inline]
+    pub(super) fn weigh(&mut self, bytes: u64) -> bool {
+        self.bulk = if bytes > BULKY { self.bulk.saturating_add(2) } else { self.bulk.saturating_sub(1) };
+        let habit = self.bulk >= HABIT;
+        if habit {
+            self.bulk = 0;
+        }
+        habit
+    }
 }
 
 /// What a command asks of the upstream.
@@ -63,7 +86,7 @@ enum Need {
     OwnForNow,
     /// Its own, for ever.
     OwnForGood,
-    /// Answered by us while on a lane.
+    /// Said in other words while on a lane.
     Remembered,
     /// Answered by us, and the end of the conversation.
     Farewell,
@@ -98,10 +121,10 @@ impl Session {
         let need = need(found);
         if self.affinity.home == Home::Own {
             self.affinity.tied |= matches!(need, Need::OwnForGood);
-            self.affinity.recent |= matches!(need, Need::OwnForNow) || shape.len > LARGE;
+            self.affinity.recent |= matches!(need, Need::OwnForNow) || shape.len > BULKY;
             return false;
         }
-        self.affinity.large |= shape.len > LARGE;
+        self.affinity.large |= self.affinity.weigh(shape.len) || shape.len > LARGE;
         match need {
             Need::Anything => return false,
             Need::Remembered if self.remember(found) => return true,
@@ -118,10 +141,11 @@ impl Session {
         true
     }
 
-    /// CLIENT SETNAME or SETINFO on a lane; anything that the server might refuse is left to the server.
+    /// CLIENT SETNAME or SETINFO on a lane; a name that the server might refuse needs an upstream of its own.
     fn remember(&mut self, found: Option<&Command>) -> bool {
         let Some(Class::Connection(kind)) = found.map(|found| found.class) else { return false };
         let command = self.pipeline.unfinished();
+        let said: Vec<&[u8]> = args(command).take(3).collect();
         let words: Vec<&[u8]> = args(command).skip(2).collect();
         let plain = |word: &[u8]| word.iter().all(|byte| (b'!'..=b'~').contains(byte));
         let known = match (kind, words.as_slice()) {
@@ -133,9 +157,16 @@ impl Session {
             _ => false,
         };
         if known {
-            let command = self.pipeline.take_unfinished();
-            self.state.accepted(kind, &command);
-            self.answer_ourselves(Class::Admin, Bytes::from_static(b"+OK\r\n"));
+            let mut shared = said;
+            shared.truncate(words.len() + 1);
+            shared.push(SHARED_NAME);
+            let mut encoded = BytesMut::new();
+            encode::command(&mut encoded, &shared);
+            let own = self.pipeline.take_unfinished().freeze();
+            self.pipeline.append(&encoded);
+            self.tally.command(Kind::Connection);
+            let class = Class::Connection(kind);
+            self.pipeline.push(Entry { remembers: Some(Box::new(own)), ..Entry::new(class) });
         }
         known
     }

@@ -64,6 +64,10 @@ impl Session {
     pub(super) fn shorten_blocking(&mut self) {
         let now = self.now;
         self.pipeline.rewrite_waiting(|entry, command| {
+            if let Some(own) = &entry.remembers {
+                // A connection of the session's own is called as the client says.
+                return Some(BytesMut::from(&own[..]));
+            }
             let deadline = entry.deadline.as_ref().filter(|_| entry.answer.is_none())?;
             deadline.shortened(command, now)
         });

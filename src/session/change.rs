@@ -8,7 +8,7 @@ use crate::protocol::command::{Class, Transaction};
 use crate::protocol::encode;
 use crate::protocol::refusal::Refusal;
 
-use super::transaction::settle_exec;
+use super::transaction::{doubt_queued, settle_exec};
 use super::{Phase, Session};
 
 impl Session {
@@ -38,6 +38,7 @@ impl Session {
             let settled = settle_exec(self.pipeline.undelivered_mut());
             self.settled(settled);
             self.lose_transaction();
+            doubt_queued(self.pipeline.in_flight_mut());
             self.tally.gaps += u64::from(self.subscribed());
             self.void_tracked(out);
         }
@@ -99,7 +100,7 @@ impl Session {
     }
 }
 
-const UNKNOWN: &[u8] =
+pub(super) const UNKNOWN: &[u8] =
     b"-OUTCOMEUNKNOWN the primary was lost before it replied; the command may or may not have been executed\r\n";
 const TOO_LARGE: &[u8] =
     b"-LOADING the primary was lost while this command arrived, and it was too large to be kept; it was not executed\r\n";

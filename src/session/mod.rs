@@ -27,6 +27,7 @@ mod affinity;
 mod blocking;
 mod change;
 mod cutover;
+mod entry;
 mod greeting;
 mod identity;
 mod mark;
@@ -147,6 +148,8 @@ pub struct Session {
     lost: bool,
     /// It ends because the client sent something that is not RESP.
     garbled: bool,
+    /// It ends because the client is subscribed to more than is kept.
+    overfull: bool,
     tally: Tally,
 }
 
@@ -205,6 +208,7 @@ impl Session {
             closing: false,
             lost: false,
             garbled: false,
+            overfull: false,
             tally: Tally::default(),
         }
     }
@@ -221,7 +225,7 @@ impl Session {
 
     /// Bytes kept for this client.
     pub fn kept(&self) -> usize {
-        self.pipeline.len() + self.stream.backlog() + self.raw.len()
+        self.pipeline.len() + self.stream.backlog() + self.raw.len() + self.subscriptions.bytes()
     }
 
     // ---- the upstream ----
@@ -386,6 +390,11 @@ impl Session {
     /// The conversation ends because the client sent something that is not RESP.
     pub fn malformed_input(&self) -> bool {
         self.garbled
+    }
+
+    /// The conversation ends because the client is subscribed to more than is kept.
+    pub fn overfull(&self) -> bool {
+        self.overfull
     }
 
     /// What happened since the last call.

@@ -17,95 +17,9 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::protocol::command::{Class, Connection, Transaction};
+use crate::protocol::command::Class;
 
-use super::blocking::Deadline;
-use super::identity::Telling;
-use super::subscription::Confirmations;
-
-/// What we asked for ourselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ours {
-    /// The last entry of a stream (`tail.rs`).
-    Tail,
-    /// Whether a replica has what stands before (`receipt.rs`).
-    Receipt,
-    /// Nothing: the command matters, not its reply.
-    Nothing,
-}
-
-/// One command of the client.
-#[derive(Debug)]
-pub(super) struct Entry {
-    /// Bytes in the pipeline's buffer; 0 for what is never sent from there (answered by us, or streamed through).
-    pub len: usize,
-    /// What the command table says of it.
-    pub class: Class,
-    /// It can block (BLPOP …), and so does not say that the server is busy. (What is queued in a transaction cannot.)
-    pub blocks: bool,
-    /// It was sent inside MULTI: it is queued, not run; sending it again does no harm.
-    pub in_transaction: bool,
-    /// Nothing else about it can matter (see `plain.rs`).
-    pub plain: bool,
-    /// It is EXEC, of a transaction that only reads.
-    pub harmless: bool,
-    /// It blocks no longer than until then.
-    pub deadline: Option<Box<Deadline>>,
-    /// It has confirmations instead of a reply.
-    pub confirmations: Option<Box<Confirmations>>,
-    /// It is of the SCAN family: its cursor is marked in the reply, and void on another upstream.
-    pub scan: bool,
-    /// Which ids stand in its reply.
-    pub telling: Option<Telling>,
-    /// It names other clients by ids that only its upstream understands.
-    pub named: bool,
-    /// We asked, not the client: the reply is ours.
-    pub silent: Option<Ours>,
-    /// Its reply is kept until a receipt has come (`receipt.rs`).
-    pub receipt: bool,
-    /// It has its reply, and not its receipt.
-    pub unconfirmed: bool,
-    /// It was passed through without being kept: it cannot be sent again.
-    pub streamed: bool,
-    /// The reply, when it is known before its turn.
-    pub answer: Option<Bytes>,
-}
-
-impl Entry {
-    /// A command of this class, and nothing special about it.
-    pub(super) fn new(class: Class) -> Self {
-        Self {
-            len: 0,
-            class,
-            blocks: false,
-            in_transaction: false,
-            plain: false,
-            harmless: false,
-            deadline: None,
-            confirmations: None,
-            scan: false,
-            telling: None,
-            named: false,
-            silent: None,
-            receipt: false,
-            unconfirmed: false,
-            streamed: false,
-            answer: None,
-        }
-    }
-
-    /// Sending it twice has the effect of sending it once.
-    pub(super) fn may_repeat(&self) -> bool {
-        let harmless = match self.class {
-            // (The second might reach what is blocked now because the first has been.)
-            Class::Connection(kind) => kind != Connection::Unblock,
-            Class::Subscription(_) => true,
-            Class::Transaction(kind) => kind != Transaction::Exec || self.harmless,
-            class => class.may_repeat(),
-        };
-        !self.streamed && (self.in_transaction || harmless)
-    }
-}
+use super::entry::{Entry, Ours};
 
 /// See the module's picture.
 #[derive(Debug, Default)]
@@ -233,7 +147,7 @@ impl Pipeline {
 
     fn run_end(&self) -> usize {
         let mut end = self.sent_end;
-        for entry in self.entries.iter().skip(self.sent).take_while(|entry| entry.answer.is_none()) {
+        for entry in self.entries.iter().skip(self.sent).take_while(|entry| !entry.holds_up()) {
             end += entry.len;
             if entry.blocks {
                 break;
@@ -266,7 +180,7 @@ impl Pipeline {
         self.sent = from;
         self.sent_end -= bytes;
         self.cursor = self.sent_end;
-        self.holes = self.entries.iter().skip(self.sent).filter(|entry| entry.answer.is_some()).count();
+        self.holes = self.entries.iter().skip(self.sent).filter(|entry| entry.holds_up()).count();
     }
 
     /// The next command to be sent is WAIT or WAITAOF.
@@ -474,7 +388,7 @@ impl Pipeline {
             confirmations.restart();
         }
         (self.answered, self.sent, self.sent_end, self.cursor) = (0, 0, 0, 0);
-        self.holes = self.entries.iter().filter(|entry| entry.answer.is_some()).count();
+        self.holes = self.entries.iter().filter(|entry| entry.holds_up()).count();
         self.settle();
         u64::try_from(again).unwrap_or(u64::MAX)
     }
@@ -487,7 +401,12 @@ impl Pipeline {
 
     /// Replaces the bytes of waiting commands by what `change` returns for them.
     pub(super) fn rewrite_waiting(&mut self, mut change: impl FnMut(&Entry, &[u8]) -> Option<BytesMut>) {
-        if !self.entries.range(self.sent..).any(|entry| entry.scan || entry.deadline.is_some()) || self.mid_command() {
+        if !self
+            .entries
+            .range(self.sent..)
+            .any(|entry| entry.scan || entry.deadline.is_some() || entry.remembers.is_some())
+            || self.mid_command()
+        {
             return;
         }
         let tail = self.bytes.split_off(self.sent_end);
@@ -529,9 +448,24 @@ impl Pipeline {
         self.entries.range_mut(self.sent.max(self.delivered)..)
     }
 
+    /// The MULTI in front was accepted, so that what followed it was not run (`None`); or it was not, and nobody knows:
+    /// those get this answer. Says how many those are.
+    pub(super) fn settle_doubts(&mut self, answer: Option<&Bytes>) -> u64 {
+        let mut count = 0;
+        for entry in self.entries.iter_mut().filter(|entry| entry.doubtful) {
+            entry.doubtful = false;
+            entry.answer = entry.answer.take().or_else(|| answer.cloned());
+            count += 1;
+        }
+        if count > 0 {
+            self.skip_answered();
+        }
+        count
+    }
+
     /// Call after answers were given to waiting commands: they are skipped from now on.
     pub(super) fn skip_answered(&mut self) {
-        self.holes = self.entries.iter().skip(self.sent).filter(|entry| entry.answer.is_some()).count();
+        self.holes = self.entries.iter().skip(self.sent).filter(|entry| entry.holds_up()).count();
         self.settle();
     }
 

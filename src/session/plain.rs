@@ -11,7 +11,7 @@ use bytes::BytesMut;
 
 use crate::protocol::command::{Class, lookup};
 
-use super::affinity::LARGE;
+use super::affinity::BULKY;
 use super::{Kind, Phase, Session};
 
 impl Session {
@@ -23,7 +23,7 @@ impl Session {
         if self.settings.receipts.is_some() {
             return None;
         }
-        let whole = self.framer.whole(input).filter(|whole| whole.len as u64 <= LARGE)?;
+        let whole = self.framer.whole(input).filter(|whole| whole.len as u64 <= BULKY)?;
         let found = lookup(whole.name.of(input)?).filter(|found| found.blocks.is_none() && found.subs.is_empty())?;
         let kind = match found.class {
             Class::Read => Kind::Read,
@@ -33,6 +33,7 @@ impl Session {
         self.pipeline.push_plain(input.get(..whole.len)?, found.class).then(|| {
             self.tally.command(kind);
             self.doomed = false;
+            self.affinity.weigh(0);
             whole.len
         })
     }

@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use crate::protocol::command::{Class, Command, Transaction};
 use crate::protocol::encode;
 
-use super::pipeline::{Entry, Ours};
+use super::entry::{Entry, Ours};
 use super::{Home, Phase, Session};
 
 /// What clients are promised of a write that was answered.

@@ -11,9 +11,10 @@ use crate::protocol::command::Class;
 use crate::protocol::refusal::{Refusal, refusal};
 
 use super::admission::goes_raw;
+use super::entry::{Entry, Ours};
 use super::identity::{LIST_MOST, Telling, killed};
 use super::naming::Naming;
-use super::pipeline::{Entry, Ours, Turn};
+use super::pipeline::Turn;
 use super::subscription::Subscriptions;
 use super::{Heard, Home, Phase, Session};
 
@@ -277,7 +278,8 @@ impl Session {
         let connection = if let Class::Connection(kind) = class { Some(kind) } else { None };
         if let Some(kind) = connection.filter(|_| !failed && !queued) {
             let named = if entry.named { self.naming.as_ref().map(Naming::told) } else { None };
-            self.state.accepted(kind, named.as_deref().unwrap_or(bytes));
+            let said = named.as_deref().or(entry.remembers.as_deref().map(|own| &own[..]));
+            self.state.accepted(kind, said.unwrap_or(bytes));
             if kind == crate::protocol::command::Connection::Reset {
                 self.subscriptions = Subscriptions::default();
             }

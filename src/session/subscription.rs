@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::protocol::command::{Class, Subscription};
 
@@ -18,12 +18,20 @@ use super::pipeline::Turn;
 use super::preamble::Preamble;
 use super::{Phase, Session};
 
+/// Names of all of a client's subscriptions may take this many bytes; a client with more is let go.
+const MOST: usize = 16 * 1024 * 1024;
+/// What a name costs besides its letters.
+const OVERHEAD: usize = 64;
+const TOO_MANY: &[u8] = b"-ERR the names of this client's subscriptions take more than 16 MiB; closing\r\n";
+
 /// Everything that a client is subscribed to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Subscriptions {
     channels: BTreeSet<Vec<u8>>,
     patterns: BTreeSet<Vec<u8>>,
     shards: BTreeSet<Vec<u8>>,
+    /// What they are reckoned to take.
+    bytes: usize,
 }
 
 /// The confirmations that a command is owed.
@@ -68,6 +76,11 @@ impl Subscriptions {
         self.channels.is_empty() && self.patterns.is_empty() && self.shards.is_empty()
     }
 
+    /// What they are reckoned to take, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// CLIENT TRACKING … REDIRECT sends its invalidations to this channel.
     pub(super) fn hears_invalidations(&self) -> bool {
         self.channels.contains(&b"__redis__:invalidate"[..])
@@ -83,10 +96,11 @@ impl Subscriptions {
 
     fn change(&mut self, kind: Kind, begun: bool, name: &[u8]) {
         let names = self.of(kind);
-        if begun {
-            names.insert(name.to_vec());
-        } else {
-            names.remove(name);
+        let cost = name.len() + OVERHEAD;
+        if begun && names.insert(name.to_vec()) {
+            self.bytes += cost;
+        } else if !begun && names.remove(name) {
+            self.bytes = self.bytes.saturating_sub(cost);
         }
     }
 
@@ -179,6 +193,13 @@ impl Session {
         }
         if owed.total.map_or(left, |total| owed.seen >= total) {
             self.delivered_directly(b"*");
+        }
+        if self.subscriptions.bytes() > MOST && !self.closing {
+            self.turned_away(TOO_MANY);
+            if self.pipeline.undelivered() == 0 {
+                self.answer_ourselves(Class::Admin, Bytes::from_static(TOO_MANY));
+            }
+            self.overfull = true;
         }
     }
 }

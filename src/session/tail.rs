@@ -12,7 +12,7 @@ use crate::protocol::encode;
 use crate::protocol::request::{Framed, RequestFramer};
 
 use super::Session;
-use super::pipeline::{Entry, Ours};
+use super::entry::{Entry, Ours};
 
 /// An XREAD whose `$` are being replaced.
 pub(super) struct Tail {

@@ -12,7 +12,7 @@ use crate::protocol::encode;
 
 use super::Session;
 use super::admission::{ends_transaction, goes_raw};
-use super::pipeline::Entry;
+use super::entry::Entry;
 
 /// Where the client stands, as taken (`queueing`) and as answered (`open`, `watching`).
 #[derive(Default)]
@@ -134,7 +134,10 @@ impl Session {
         let failed = head.first() == Some(&b'-');
         let state = &mut self.transaction;
         match class {
-            Class::Transaction(Transaction::Multi) if !failed && !in_transaction => state.open = true,
+            Class::Transaction(Transaction::Multi) if !failed && !in_transaction => {
+                state.open = true;
+                self.pipeline.settle_doubts(None);
+            }
             Class::Transaction(Transaction::Multi) if !in_transaction => self.multi_failed(),
             Class::Transaction(Transaction::Watch) if !failed && !in_transaction => state.watching = true,
             Class::Transaction(Transaction::Unwatch) if !in_transaction => state.watching = false,
@@ -157,6 +160,7 @@ impl Session {
 
     /// MULTI was answered with an error: what was taken behind it is not queued but run.
     fn multi_failed(&mut self) {
+        self.tally.unknown += self.pipeline.settle_doubts(Some(&Bytes::from_static(super::change::UNKNOWN)));
         let behind = self.pipeline.undelivered_mut().skip(1);
         for entry in behind {
             if ends_transaction(entry.class) || matches!(entry.class, Class::Transaction(Transaction::Multi)) {
@@ -242,6 +246,19 @@ impl Session {
             (state.watch_lost, state.unrepeatable) = (false, None);
         } else if inside {
             state.dead = Some(death);
+        }
+    }
+}
+
+/// The upstream is lost with these in flight. Behind a MULTI without a reply, writes were queued, or run if it was
+/// refused (no permission): which of the two, its reply on the next upstream will tell.
+pub(super) fn doubt_queued<'a>(in_flight: impl Iterator<Item = &'a mut Entry>) {
+    let mut open = false;
+    for entry in in_flight.filter(|entry| entry.answer.is_none()) {
+        match entry.class {
+            Class::Transaction(Transaction::Multi) => open = true,
+            class if ends_transaction(class) => open = false,
+            class => entry.doubtful |= open && entry.in_transaction && !class.may_repeat(),
         }
     }
 }

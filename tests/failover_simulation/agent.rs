@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use changeover::topology::failover::{Done, Duty, Effect, Failover, Fence, Saw, Scene, Settings};
+use changeover::protocol::info::RunId;
+use changeover::topology::failover::witness::{Answer, Ask};
+use changeover::topology::failover::{Done, Duty, Effect, Failover, Fence, NoAnswer, Rejoin, Saw, Scene, Settings};
 use changeover::topology::primary::Settings as RuleSettings;
 use changeover::topology::{Evidence, Gone, Memory, NodeId, Output, Reach, Topology};
 
@@ -18,6 +20,10 @@ pub(crate) enum Post {
     Done(usize, Duty, Result<Done, String>),
     Question(usize),
     Word(usize, Saw, bool),
+    Witness(Result<Answer, NoAnswer>),
+    Plea(u64),
+    Promise(u64),
+    Saved(RunId),
 }
 
 /// An order on its way to a node.
@@ -34,6 +40,7 @@ pub(crate) struct Order {
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) me: usize,
+    witness: bool,
     pub(crate) running: bool,
     pub(crate) paused_until: Duration,
     pub(crate) topology: Topology,
@@ -52,21 +59,31 @@ pub(crate) enum Outgoing {
     Order(usize, Duty),
     Question(usize),
     Word(usize, Saw),
+    Consult(Ask),
+    Plea(u64),
+    Promise(u64),
+    Saved(RunId),
 }
 
-fn machines(me: usize, memory: Option<Memory>, now: Duration) -> (Topology, Failover) {
+/// A lease of the witness.
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
+
+fn machines(me: usize, witness: bool, memory: Option<Memory>, now: Duration) -> (Topology, Failover) {
     let names = vec!["node0".to_owned(), "node1".to_owned()];
     let topology = Topology::new(RuleSettings { nodes: names, silent_after: LIMIT, silent_for: LIMIT }, memory, now);
     let addresses = ["node0", "node1"].map(|name| (name.to_owned(), 6379));
-    let settings = Settings::usual(addresses, true, true, LIMIT);
+    let rejoin = if witness { Rejoin::Save } else { Rejoin::Always };
+    let usual = Settings::usual(addresses, true, rejoin, LIMIT);
+    let settings = Settings { witness: witness.then_some(LEASE), ..usual };
     (topology, Failover::new(settings, NodeId(me as u8), now))
 }
 
 impl Agent {
-    pub(crate) fn new(me: usize) -> Self {
-        let (topology, failover) = machines(me, None, Duration::ZERO);
+    pub(crate) fn new(me: usize, witness: bool) -> Self {
+        let (topology, failover) = machines(me, witness, None, Duration::ZERO);
         Self {
             me,
+            witness,
             running: true,
             paused_until: Duration::ZERO,
             topology,
@@ -82,7 +99,7 @@ impl Agent {
 
     /// Starts again with what it remembers.
     pub(crate) fn restart(&mut self, now: Duration) {
-        (self.topology, self.failover) = machines(self.me, self.memory.clone(), now);
+        (self.topology, self.failover) = machines(self.me, self.witness, self.memory.clone(), now);
         self.inbox.clear();
         self.outbox.clear();
         (self.asking, self.question, self.running) = ([false; 2], None, true);
@@ -99,9 +116,11 @@ impl Agent {
     }
 
     /// Whom its clients are sent to.
-    pub(crate) fn serves(&self) -> Option<usize> {
-        let node = self.topology.view().primary.as_ref().ok()?;
-        (self.running && !self.failover.suspends()).then_some(node.index())
+    pub(crate) fn serves(&self, now: Duration) -> Option<usize> {
+        let node = self.topology.view().primary.as_ref().ok()?.index();
+        // The workers look at the clock themselves.
+        let leased = node != self.me || self.failover.lease_until().is_none_or(|until| now < until);
+        (self.running && leased && !self.failover.suspends()).then_some(node)
     }
 
     /// A connection to a node has ended.
@@ -158,6 +177,14 @@ impl Agent {
                     self.question = Some((node, now));
                     self.probe_at[node] = now;
                 }
+                Post::Witness(answer) => self.failover.handle_answer(answer, now),
+                Post::Plea(plea) => {
+                    if self.failover.handle_plea(LEASE, now) {
+                        self.outbox.push(Outgoing::Promise(plea));
+                    }
+                }
+                Post::Saved(process) => self.failover.handle_saved(process, now),
+                Post::Promise(plea) => self.failover.handle_promise(plea, now),
                 Post::Word(node, saw, beside) => self.failover.handle_word(NodeId(node as u8), saw, beside, now),
             }
             self.look(now);
@@ -190,6 +217,9 @@ impl Agent {
             match effect {
                 Effect::Do { node, duty } => self.outbox.push(Outgoing::Order(node.index(), duty)),
                 Effect::Ask(node) => self.outbox.push(Outgoing::Question(node.index())),
+                Effect::Consult(ask) => self.outbox.push(Outgoing::Consult(ask)),
+                Effect::Saved(process) => self.outbox.push(Outgoing::Saved(process)),
+                Effect::Plead(plea) => self.outbox.push(Outgoing::Plea(plea)),
                 Effect::Nudge(_) | Effect::Tell(_) => {}
             }
         }
@@ -213,6 +243,9 @@ pub(crate) fn perform(world: &mut World, order: &Order) -> Result<Done, String> 
     let at = order.node;
     match &order.duty {
         Duty::Park => world.follow(at, None),
+        Duty::Demote { only_if_empty: true, .. } if !world.nodes[at].data.is_empty() => {
+            return Ok(Done::Declined("it holds data"));
+        }
         Duty::Unpark { host, .. } | Duty::Demote { host, .. } => {
             world.follow(at, Some(usize::from(host == "node1")));
         }
@@ -227,13 +260,19 @@ pub(crate) fn perform(world: &mut World, order: &Order) -> Result<Done, String> 
             }
             let min_replicas = world.nodes[at].min_replicas;
             world.promote(at);
-            world.nodes[at].min_replicas = 0;
+            (world.nodes[at].min_replicas, world.nodes[at].shut) = (0, false);
             return Ok(Done::Promoted { min_replicas });
         }
         Duty::ReadFence => {
             let node = &world.nodes[at];
             return Ok(Done::Fence(Fence { min_replicas: node.min_replicas, max_lag: node.max_lag }));
         }
+        Duty::Save => {
+            world.save(at);
+            return Ok(Done::Saved { bytes: 1 });
+        }
+        Duty::Shut => world.nodes[at].shut = true,
+        Duty::Open => world.nodes[at].shut = false,
         Duty::Restore { min_replicas } => world.nodes[at].min_replicas = *min_replicas,
     }
     Ok(Done::Plainly)

@@ -64,6 +64,8 @@ pub(crate) struct Node {
     pub(crate) data: BTreeSet<u64>,
     pub(crate) min_replicas: u64,
     pub(crate) max_lag: Duration,
+    /// It was told to refuse every write.
+    pub(crate) shut: bool,
     /// When its replica last acknowledged, here at the primary.
     acked: Option<Duration>,
     last_io: Duration,
@@ -83,6 +85,8 @@ pub(crate) struct World {
     /// The node stopped listening, though it lives.
     pub(crate) deaf: [bool; 2],
     pub(crate) written: u64,
+    /// What was saved before it was dropped.
+    pub(crate) saved: BTreeSet<u64>,
 }
 
 impl World {
@@ -102,6 +106,7 @@ impl World {
             data: BTreeSet::new(),
             min_replicas: u64::from(fence.is_some()),
             max_lag: Duration::from_secs(fence.unwrap_or(10)),
+            shut: false,
             acked: None,
             last_io: Duration::ZERO,
             connect_at: Duration::ZERO,
@@ -115,6 +120,7 @@ impl World {
             cut_agent: [false; 2],
             deaf: [false; 2],
             written: 0,
+            saved: BTreeSet::new(),
         }
     }
 
@@ -122,7 +128,7 @@ impl World {
     pub(crate) fn takes_writes(&self, at: usize) -> bool {
         let node = &self.nodes[at];
         let fenced = node.min_replicas > 0 && node.acked.is_none_or(|acked| self.now > acked + node.max_lag);
-        node.alive && !node.frozen && node.primary && !fenced
+        node.alive && !node.frozen && node.primary && !fenced && !node.shut
     }
 
     /// A client writes, past all proxies or through one that serves this node.
@@ -148,7 +154,7 @@ impl World {
         let (run_id, replid) = (RunId(self.random.id()), ReplId(self.random.id()));
         let (min_replicas, now) = (self.nodes[1].min_replicas.max(self.nodes[0].min_replicas), self.now);
         let node = &mut self.nodes[at];
-        node.alive = true;
+        (node.alive, node.shut) = (true, false);
         (node.run_id, node.primary, node.follows) = (run_id, follows.is_none(), follows);
         (node.link, node.acked, node.connect_at) = (false, None, now);
         node.min_replicas = min_replicas;
@@ -159,6 +165,12 @@ impl World {
             (node.replid, node.replid2, node.fork, node.offset) = (replid, None, None, 0);
             node.data.clear();
         }
+    }
+
+    /// Everything that it has is set aside.
+    pub(crate) fn save(&mut self, at: usize) {
+        let saved: Vec<_> = self.nodes[at].data.iter().copied().collect();
+        self.saved.extend(saved);
     }
 
     /// `REPLICAOF`.

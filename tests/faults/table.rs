@@ -14,9 +14,9 @@ pub(crate) fn line(outcome: &Outcome) -> String {
     let verdict = if outcome.violations.is_empty() { "ok  " } else { "FAIL" };
     let errors: Vec<_> = outcome.errors.iter().map(|(word, times)| format!("-{word} {times}")).collect();
     format!(
-        "{verdict} {:<40} again after {}, longest wait {}, {} acknowledged, {} lost, {} unknown ({} late), both claim it for {} ms, {}",
+        "{verdict} {:<40} again {}, longest wait {}, {} acknowledged, {} lost, {} unknown ({} late), both claim it for {} ms, {}",
         outcome.name(),
-        seconds(outcome.again_ms),
+        outcome.again_ms.map_or_else(|| "never".to_owned(), |ms| format!("after {}", seconds(ms))),
         seconds(outcome.longest_ms),
         outcome.acknowledged,
         outcome.lost,
@@ -35,14 +35,19 @@ fn seconds(millis: u64) -> String {
 }
 
 fn cell(outcome: &Outcome) -> String {
+    if !outcome.violations.is_empty() {
+        return "**FAILED**".to_owned();
+    }
+    let again = outcome.again_ms.map_or_else(|| "refused: no replica".to_owned(), seconds);
     let lost = if outcome.lost == 0 { String::new() } else { format!(", {} lost", outcome.lost) };
     let remark = if outcome.remark.is_empty() { String::new() } else { format!("; {}", outcome.remark) };
-    format!("{}{lost}{remark}", seconds(outcome.again_ms))
+    format!("{again}{lost}{remark}")
 }
 
 fn matrix(outcomes: &[Outcome]) -> String {
-    let mut text =
-        String::from("| What happens | `none` | `sentinel` | `pair` | `pair` with a fence |\n|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| What happens | `none` | `sentinel` | `pair` | `pair`, fence | `pair`, fence, `replicated` |\n|---|---|---|---|---|---|\n",
+    );
     for row in rows::all() {
         text.push_str(&format!("| {} |", row.title));
         for mode in Mode::ALL {

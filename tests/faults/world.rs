@@ -21,10 +21,17 @@ pub(crate) enum Mode {
     Pair,
     /// `pair`, and `min-replicas-to-write 1` in both servers.
     Fence,
+    /// The same, and a write is answered only when the replica has it.
+    Replicated,
 }
 
 impl Mode {
-    pub(crate) const ALL: [Self; 4] = [Self::None, Self::Sentinel, Self::Pair, Self::Fence];
+    pub(crate) const ALL: [Self; 5] = [Self::None, Self::Sentinel, Self::Pair, Self::Fence, Self::Replicated];
+
+    /// The servers refuse writes without a replica.
+    pub(crate) fn fenced(self) -> bool {
+        matches!(self, Self::Fence | Self::Replicated)
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -32,6 +39,7 @@ impl Mode {
             Self::Sentinel => "sentinel",
             Self::Pair => "pair",
             Self::Fence => "fence",
+            Self::Replicated => "replicated",
         }
     }
 }
@@ -129,7 +137,7 @@ impl World {
         self.boot(0, None);
         self.boot(1, Some(0));
         self.wait_in_step();
-        if self.mode == Mode::Fence {
+        if self.mode.fenced() {
             for node in [0, 1] {
                 self.ask(node, "CONFIG SET min-replicas-to-write 1");
             }
@@ -182,7 +190,7 @@ impl World {
         let socket = self.nodes[node].socket();
         process.wait_ready("redis-server listens", || ask(&socket, &["PING"]).is_ok());
         self.nodes[node].redis = Some(process);
-        if follows.is_some() && self.mode == Mode::Fence {
+        if follows.is_some() && self.mode.fenced() {
             self.ask(node, "CONFIG SET min-replicas-to-write 1");
         }
     }
@@ -202,6 +210,9 @@ impl World {
             Mode::None => {}
             Mode::Pair | Mode::Fence => {
                 command.args(["--failover", "pair"]);
+            }
+            Mode::Replicated => {
+                command.args(["--failover", "pair", "--acknowledge", "replicated", "--without-replica", "refuse"]);
             }
             Mode::Sentinel => {
                 command.args(["--failover", "sentinel", "--sentinel-name", "m"]);

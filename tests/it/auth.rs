@@ -91,6 +91,77 @@ fn no_password_stands_in_the_log() {
 }
 
 #[test]
+fn a_client_may_name_itself_only_if_the_server_lets_it() {
+    let (pair, proxy) = protected();
+    let mut client = proxy.client();
+    assert!(client.cmd("CLIENT SETNAME app").is_error("NOAUTH"));
+    // (A server before 7.2 does not know this one, and says so to whoever asks.)
+    let info = "CLIENT SETINFO LIB-NAME lib";
+    let mut direct = pair.direct();
+    let refused = client.cmd(info);
+    assert!(refused == direct.cmd(info) && matches!(refused, Value::Error(_)), "{refused:?}");
+    assert_eq!(client.cmd("AUTH reader books"), ok());
+    assert!(client.cmd("CLIENT SETNAME app").is_error("NOPERM"));
+    assert_eq!(client.cmd("AUTH alice wonderland"), ok());
+    assert_eq!(client.cmd("CLIENT SETNAME app"), ok());
+    assert_eq!(direct.cmd("AUTH alice wonderland"), ok());
+    assert_eq!(client.cmd(info), direct.cmd(info));
+    assert_eq!(client.cmd("CLIENT GETNAME"), "app".into(), "and what is said on a lane is not the client's name");
+}
+
+fn switch(proxy: &Proxy) {
+    let out = proxy.operate("switchover --to b --timeout 10s");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn a_changed_password_is_asked_for_at_the_next_connection_and_not_before() {
+    let (pair, proxy) = protected();
+    let (mut alice, mut other) = (proxy.client(), proxy.client());
+    for client in [&mut alice, &mut other] {
+        assert_eq!(client.cmd("AUTH alice wonderland"), ok());
+        client.cmd("CLIENT ID");
+    }
+    // (Redis does not replicate users.)
+    for node in [&pair.a, &pair.b] {
+        assert_eq!(node.cmd("ACL SETUSER alice resetpass >looking-glass"), ok());
+    }
+    assert_eq!(alice.cmd("SET k 1"), ok(), "as in Redis, whoever is in stays in");
+    assert!(alice.cmd("AUTH alice wonderland").is_error("WRONGPASS"));
+    assert_eq!(alice.cmd("AUTH alice looking-glass"), ok());
+    switch(&proxy);
+    pair.wait_primary_b();
+    assert_eq!(alice.cmd("GET k"), "1".into(), "the new password is what is replayed");
+    other.start("SET k 2");
+    let last = other.read_to_end();
+    assert!(last.len() == 1 && last[0].is_error("WRONGPASS"), "{last:?}");
+    assert_eq!(alice.cmd("GET k"), "1".into());
+}
+
+#[test]
+fn a_deleted_user_is_let_go_wherever_its_connections_are() {
+    let (pair, proxy) = protected();
+    let (mut idle, mut hears, mut reader) = (proxy.client(), proxy.client(), proxy.client());
+    for client in [&mut idle, &mut hears] {
+        assert_eq!(client.cmd("AUTH alice wonderland"), ok());
+        assert_eq!(client.cmd("SET k 1"), ok());
+    }
+    assert_eq!(reader.cmd("AUTH reader books"), ok());
+    assert_eq!(hears.cmd("SUBSCRIBE news").items()[0], "subscribe".into());
+    for node in [&pair.a, &pair.b] {
+        assert_eq!(node.cmd("ACL DELUSER alice"), 1.into());
+    }
+    assert_eq!(hears.read_to_end(), []);
+    idle.start("SET k 2");
+    let last = idle.read_to_end();
+    assert!(last.len() == 1 && last[0].is_error("WRONGPASS"), "{last:?}");
+    assert_eq!(reader.cmd("GET k"), "1".into(), "others of the same proxy are not touched");
+    switch(&proxy);
+    pair.wait_primary_b();
+    assert_eq!(reader.cmd("GET k"), "1".into());
+}
+
+#[test]
 fn a_database_chosen_before_a_login_that_may_not_choose_one_is_kept() {
     for lanes in ["on", "off"] {
         let pair = Pair::start();

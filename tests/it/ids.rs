@@ -5,8 +5,10 @@ use std::time::Duration;
 use crate::support::value::ok;
 use crate::support::{Client, Options, Pair, Proxy, Value, pause, wait_until};
 
+type Change = fn(&Pair, &Proxy);
+
 /// Two ways of changing the primary from a to b: announced by a proxy, and behind its back.
-fn changes() -> [(&'static str, fn(&Pair, &Proxy)); 2] {
+fn changes() -> [(&'static str, Change); 2] {
     fn announced(_: &Pair, proxy: &Proxy) {
         let out = proxy.operate("switchover --to b --timeout 10s");
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));

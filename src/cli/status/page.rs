@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::cli::show::{Paint, bytes, count, counted, indented, table, time, time_ms};
-use crate::io::admin::{Acknowledge, ChangeReport, NodeLink, NodeRole, NodeStatus, Status, ViewState};
+use crate::io::admin::{
+    Acknowledge, ChangeReport, FailoverStatus, NodeLink, NodeRole, NodeStatus, Status, ViewState, WitnessStatus,
+};
 
 /// Characters of an id that tell one from another.
 const SHORT_ID: usize = 8;
@@ -88,8 +90,33 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
         format!("{beside}, heard {} ago", time_ms(peer.age_ms))
     });
     let peers: Vec<String> = peers.collect();
+    if let Some(failover) = &status.failover {
+        facts.push(("Failover", outlook(failover)));
+        facts.extend(failover.witness.as_ref().map(|witness| ("Witness", witness_in_words(witness))));
+    }
     facts.push(("Peers", if peers.is_empty() { "none heard".to_owned() } else { peers.join("; ") }));
     facts
+}
+
+fn outlook(failover: &FailoverStatus) -> String {
+    let promote = if failover.would_promote { "would promote" } else { "would not promote" };
+    let state = if failover.cut_off { "cut off: the node in service is not served here" } else { &failover.state };
+    let fence = match (failover.fence_replicas, failover.fence_max_lag_ms) {
+        (Some(replicas), Some(lag)) => format!("; fence: {} within {}", counted(replicas, "replica"), time_ms(lag)),
+        _ => String::new(),
+    };
+    format!("{}, {state}; {promote}: {}{fence}", failover.mode, failover.why)
+}
+
+fn witness_in_words(witness: &WitnessStatus) -> String {
+    let heard = match (witness.heard, witness.age_ms) {
+        (true, _) => "heard".to_owned(),
+        (false, Some(age)) => format!("silent for {}", time_ms(age)),
+        (false, None) => "never heard".to_owned(),
+    };
+    let holder = witness.holder.as_ref().map(|node| format!(", the pair is held beside {node}")).unwrap_or_default();
+    let lease = witness.lease_left_ms.map(|left| format!(", lease ends in {}", time_ms(left))).unwrap_or_default();
+    format!("{heard}{holder} (term {}){lease}", witness.term)
 }
 
 fn nodes(status: &Status) -> String {

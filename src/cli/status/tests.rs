@@ -5,8 +5,8 @@ use jiff::tz::TimeZone;
 use super::page::page;
 use crate::cli::show::Paint;
 use crate::io::admin::{
-    ChangeKind, ChangeReport, ConnectionsStatus, DrainStatus, FeltStatus, HoldStatus, NodeLink, NodeRole, NodeStatus,
-    PeerStatus, Status, ViewState, ViewStatus,
+    ChangeKind, ChangeReport, ConnectionsStatus, DrainStatus, FailoverStatus, FeltStatus, HoldStatus, NodeLink,
+    NodeRole, NodeStatus, PeerStatus, Status, ViewState, ViewStatus, WitnessStatus,
 };
 
 fn node(name: &str, role: NodeRole, lag: Option<u64>) -> NodeStatus {
@@ -66,6 +66,7 @@ fn well() -> Status {
             change(ChangeKind::Unplanned, 1_795_900_000_000, 1_310.0, Some(1_536)),
         ],
         drain: None,
+        failover: None,
     }
 }
 
@@ -136,4 +137,37 @@ fn a_drain_and_a_node_never_heard() {
     assert!(page.contains("never"));
     assert!(!page.contains("  ▲"), "a node that was not heard yet is not amiss");
     assert!(!page.contains("Longest stall"));
+}
+
+#[test]
+fn who_may_promote_and_how_the_witness_stands() {
+    let mut status = well();
+    let mut failover = FailoverStatus {
+        mode: "pair".into(),
+        state: "watching".into(),
+        would_promote: true,
+        why: "when the primary is dead, or silent for longer than its lease".into(),
+        fence_replicas: Some(1),
+        fence_max_lag_ms: Some(3000),
+        ..FailoverStatus::default()
+    };
+    failover.witness =
+        Some(WitnessStatus { heard: true, age_ms: Some(20), holder: Some("b".into()), term: 4, lease_left_ms: None });
+    status.failover = Some(failover.clone());
+    let page = shown(&status);
+    let told = "Failover pair, watching; would promote: when the primary is dead, or silent for longer than its lease; \
+                fence: 1 replica within 3.0 s";
+    assert!(page.contains(told), "{page}");
+    assert!(page.contains("Witness  heard, the pair is held beside b (term 4)\n"), "{page}");
+    failover.would_promote = false;
+    failover.cut_off = true;
+    failover.why = "it holds another history than the primary".into();
+    failover.witness = Some(WitnessStatus { lease_left_ms: Some(0), ..WitnessStatus::default() });
+    status.failover = Some(failover);
+    let page = shown(&status);
+    assert!(
+        page.contains("cut off: the node in service is not served here; would not promote: it holds another"),
+        "{page}"
+    );
+    assert!(page.contains("Witness  never heard (term 0), lease ends in 0 ms\n"), "{page}");
 }

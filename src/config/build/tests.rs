@@ -225,10 +225,11 @@ fn sentinels_have_tls_as_the_nodes_unless_it_is_said_otherwise() {
         + "self = \"a\"\nfailover = \"sentinel\"\nsentinel = [\"10.0.0.3:26379\"]\nsentinel-name = \"m\"\n";
     let tls = |more: &str| folder.load(&format!("{text}{more}"), &[]).unwrap().config.sentinels.tls;
     assert!(tls("").is_none());
-    assert_eq!(tls("redis-ca = \"nodes.crt\"\n").unwrap().ca, PathBuf::from("nodes.crt"));
+    let at = |name| folder.0.path().join(name);
+    assert_eq!(tls("redis-ca = \"nodes.crt\"\n").unwrap().ca, at("nodes.crt"));
     assert!(tls("redis-ca = \"nodes.crt\"\nsentinel-tls = \"off\"\n").is_none());
     let own = tls("redis-ca = \"nodes.crt\"\nsentinel-ca = \"own.crt\"\nsentinel-server-name = \"s\"\n").unwrap();
-    assert_eq!((own.ca, own.server_name), (PathBuf::from("own.crt"), Some("s".to_owned())));
+    assert_eq!((own.ca, own.server_name), (at("own.crt"), Some("s".to_owned())));
     for wrong in ["sentinel-tls = \"on\"\n", "sentinel-cert = \"c.crt\"\n", "sentinel-user = \"u\"\n"] {
         assert!(folder.load(&format!("{text}{wrong}"), &[]).is_err(), "{wrong}");
     }

@@ -5,11 +5,14 @@
 use std::time::Duration;
 
 use super::Owner;
-use crate::config::{Config, FailoverMode};
+use crate::config::{Config, FailoverMode, Rejoin};
 use crate::control::channel::{Kind, Message};
-use crate::control::hands::{Answer, Errand, Found, Task};
+use crate::control::hands::{self, Errand, Found, Task};
+use crate::io::admin::whole_ms;
+use crate::protocol::info::RunId;
 use crate::protocol::sentinel::SentinelNews;
-use crate::topology::failover::{Duty, Effect, Failover, Note, Saw, Scene, Settings};
+use crate::topology::failover::witness::{Answer, Ask, MAX_LEASE};
+use crate::topology::failover::{Duty, Effect, Failover, NoAnswer, Note, Saw, Scene, Settings};
 use crate::topology::{NodeId, Reach};
 
 /// A question is answered for so long.
@@ -41,7 +44,9 @@ pub(super) fn machine(config: &Config, now: Duration) -> Option<Failover> {
         FailoverMode::Sentinel => false,
     };
     let nodes = [first, second].map(|node| (node.host.clone(), node.port));
-    let settings = Settings::usual(nodes, promotes, config.failover.rejoin_dirty, config.probe.deadline);
+    let usual = Settings::usual(nodes, promotes, config.failover.rejoin, config.probe.deadline);
+    let witness = config.witness.as_ref().filter(|_| promotes).map(|witness| witness.lease);
+    let settings = Settings { witness, ..usual };
     Some(Failover::new(settings, me, now))
 }
 
@@ -49,23 +54,84 @@ impl Owner {
     /// Lets the machine look, and carries out what it orders.
     pub(super) fn drive_failover(&mut self, now: Duration) {
         self.answer_question(now);
-        let calm = !self.is_switching() && self.holding.current().is_none();
         let Some(mut machine) = self.failover.take() else { return };
-        let me = machine.node();
-        let (mine, other) = (self.topology.node(me), self.topology.node(NodeId(1_u8.saturating_sub(me.0))));
-        if let (Some(mine), Some(other)) = (mine, other) {
-            let (view, followed) = (self.topology.view(), self.topology.followed());
-            machine.look(&Scene { view, followed, mine, other, calm }, now);
+        if let Some(scene) = self.scene(&machine) {
+            machine.look(&scene, now);
         }
         while let Some(effect) = machine.poll_effect() {
             match effect {
                 Effect::Do { node, duty } => self.send_duty(&mut machine, node, duty, now),
                 Effect::Ask(node) => self.say(Kind::Suspect { about: self.node_name(node) }, now),
                 Effect::Nudge(node) => self.nudge(node, now + NUDGE_FOR),
+                Effect::Consult(ask) => self.consult(&mut machine, ask, now),
+                Effect::Plead(plea) => {
+                    let lease = self.config.witness.as_ref().map(|witness| whole_ms(witness.lease));
+                    self.say(Kind::Lease { plea, lease_ms: lease.unwrap_or_default() }, now);
+                }
+                Effect::Saved(process) => self.say(Kind::Saved { process: process.to_string() }, now),
                 Effect::Tell(note) => self.tell_note(note),
             }
         }
+        self.reins.lease.set(machine.lease_until());
         self.failover = Some(machine);
+    }
+
+    /// What the machine looks at.
+    pub(super) fn scene(&self, machine: &Failover) -> Option<Scene<'_>> {
+        let me = machine.node();
+        Some(Scene {
+            view: self.topology.view(),
+            followed: self.topology.followed(),
+            mine: self.topology.node(me)?,
+            other: self.topology.node(NodeId(1_u8.saturating_sub(me.0)))?,
+            calm: !self.is_switching() && self.holding.current().is_none(),
+        })
+    }
+
+    fn consult(&self, machine: &mut Failover, ask: Ask, now: Duration) {
+        let sent = self.reins.witness.as_ref().is_some_and(|witness| witness.try_send(ask).is_ok());
+        if !sent {
+            machine.handle_answer(Err(NoAnswer::Unasked), now);
+        }
+    }
+
+    /// The witness has answered, or not.
+    pub(super) fn handle_witness(&mut self, answer: Result<Answer, NoAnswer>, now: Duration) {
+        if let Some(machine) = &mut self.failover {
+            machine.handle_answer(answer, now);
+        }
+    }
+
+    /// The process beside the other node asks for a lease of its node.
+    pub(super) fn handle_plea(&mut self, message: &Message, plea: u64, lease_ms: u64, now: Duration) {
+        let Some(machine) = &mut self.failover else { return };
+        let other = self.config.nodes.get(1_usize.saturating_sub(machine.node().index()));
+        if message.node.is_none() || message.node.as_deref() != other.map(|node| node.name.as_str()) {
+            return;
+        }
+        let length = Duration::from_millis(lease_ms).min(MAX_LEASE);
+        if machine.handle_plea(length, now) {
+            self.say(Kind::Leased { to: message.from.clone(), plea }, now);
+        }
+    }
+
+    /// The process beside the other node has promised not to promote it.
+    pub(super) fn handle_promise(&mut self, message: &Message, to: &str, plea: u64, now: Duration) {
+        let Some(machine) = &mut self.failover else { return };
+        let other = self.config.nodes.get(1_usize.saturating_sub(machine.node().index()));
+        if to == self.me.instance && message.node.as_deref() == other.map(|node| node.name.as_str()) {
+            machine.handle_promise(plea, now);
+        }
+    }
+
+    /// The process beside the other node has saved what its node has.
+    pub(super) fn handle_saved(&mut self, message: &Message, process: &str, now: Duration) {
+        let Some(machine) = &mut self.failover else { return };
+        let other = self.config.nodes.get(1_usize.saturating_sub(machine.node().index()));
+        let process = process.as_bytes().try_into().map(RunId);
+        if let (Ok(process), true) = (process, message.node.as_deref() == other.map(|node| node.name.as_str())) {
+            machine.handle_saved(process, now);
+        }
     }
 
     fn send_duty(&mut self, machine: &mut Failover, node: NodeId, duty: Duty, now: Duration) {
@@ -107,7 +173,7 @@ impl Owner {
     }
 
     /// What came of a duty.
-    pub(super) fn handle_duty(&mut self, answer: Answer, now: Duration) {
+    pub(super) fn handle_duty(&mut self, answer: hands::Answer, now: Duration) {
         let (Task::Duty(duty), Some(machine)) = (&answer.errand.task, &mut self.failover) else { return };
         let result = match answer.result {
             Ok(Found::Done(done)) => Ok(done),
@@ -164,28 +230,56 @@ impl Owner {
             Note::Parked(node) => tracing::info!(node = self.node_name(node), "failover: the replica is parked"),
             Note::Unparked(node) => tracing::info!(node = self.node_name(node), "failover: no longer parked"),
             Note::Objected(node) => {
+                self.events.refusal("objected");
                 tracing::warn!(node = self.node_name(node), "failover: another proxy still reaches the primary");
             }
             Note::Unfit(node, why) => {
+                self.events.refusal("unfit");
                 tracing::error!(node = self.node_name(node), why, "failover: the replica is not promoted");
             }
-            Note::Unproven(node) => tracing::error!(
+            Note::Unproven(node) => {
+                self.events.refusal("unproven");
+                tracing::error!(
+                    node = self.node_name(node),
+                    "failover: the primary is silent, and without min-replicas-to-write or a witness it may still take \
+                     writes; make sure that it does not, then promote the replica (REPLICAOF NO ONE)"
+                );
+            }
+            Note::Shut(node) => tracing::error!(
                 node = self.node_name(node),
-                "failover: the primary is silent, and without min-replicas-to-write it may still take writes; \
-                 make sure that it does not, then promote the replica (REPLICAOF NO ONE)"
+                "failover: neither the witness nor the other proxy is heard, or they have given the pair away: the node is \
+                 not served, and refuses writes"
             ),
             Note::Promoting(node, proof) => {
+                self.events.promotion(proof.name());
                 tracing::info!(node = self.node_name(node), proof = %proof, "failover: the replica is promoted");
             }
             Note::Promoted(node, took) => tracing::info!(node = self.node_name(node), ?took, "failover: promoted"),
             Note::Rejoining(node, split_bytes) => {
+                self.events.split(split_bytes.unwrap_or(0));
                 tracing::warn!(node = self.node_name(node), split_bytes, "failover: becomes a replica");
             }
+            Note::Saved(node, bytes) => {
+                self.events.rdb_saved(true);
+                tracing::info!(node = self.node_name(node), bytes, "failover: what it has is saved");
+            }
+            Note::LeftAlone(node) if self.config.failover.rejoin == Rejoin::Save => tracing::warn!(
+                node = self.node_name(node),
+                "failover: a second primary holds data; it is left as it is until the proxy beside it has saved them"
+            ),
             Note::LeftAlone(node) => tracing::error!(
                 node = self.node_name(node),
                 "failover: a second primary holds data that the one in service lacks; it is left as it is"
             ),
             Note::Rejoined(node) => tracing::info!(node = self.node_name(node), "failover: a replica in sync"),
+            Note::Failed(node, Duty::Save, why) => {
+                self.events.rdb_saved(false);
+                tracing::error!(
+                    node = self.node_name(node),
+                    why,
+                    "failover: what it has cannot be saved; it is left as it is, without traffic, and tried again"
+                );
+            }
             Note::Failed(node, duty, why) => {
                 tracing::warn!(node = self.node_name(node), duty = duty.name(), why, "failover: not done");
             }

@@ -38,6 +38,7 @@ use super::signals::Signal;
 use crate::config::{Config, FailoverMode};
 use crate::io::admin::{AdminRequest, Status};
 use crate::io::admin_events::{Tail, What};
+use crate::io::lease::LeaseGate;
 use crate::io::orders::{News, Orders};
 use crate::io::probe::Pace;
 use crate::io::pubsub::Post;
@@ -47,6 +48,7 @@ use crate::metrics::events::Events;
 use crate::metrics::worker::WorkerStats;
 use crate::protocol::info::RunId;
 use crate::session::Mark;
+use crate::topology::failover::witness::Ask;
 use crate::topology::{Failover, Memory, NodeId, Settings, Topology};
 
 /// How often the status is published although nothing of weight has changed.
@@ -77,6 +79,10 @@ pub struct Reins {
     pub errands: Vec<mpsc::Sender<Errand>>,
     /// To the task that tells Sentinels: who was made primary by a switchover of ours.
     pub sentinel: watch::Sender<Option<RunId>>,
+    /// To whoever asks the witness, if there is one.
+    pub witness: Option<mpsc::Sender<Ask>>,
+    /// To every worker: until when our node's replies count.
+    pub lease: LeaseGate,
     /// To the task that reads certificates again.
     pub reload: mpsc::Sender<()>,
 }
@@ -192,6 +198,7 @@ impl Owner {
             Event::Request(request) => self.handle_request(request, now),
             Event::Answer(answer) if matches!(answer.errand.task, Task::Duty(_)) => self.handle_duty(answer, now),
             Event::Answer(answer) => self.handle_answer(answer, now),
+            Event::Witness(answer) => self.handle_witness(answer, now),
             Event::Sentinel(news) => self.handle_sentinel(news, now),
             Event::Signal(Signal::Leave) => self.leave("SIGTERM", now),
             Event::Signal(Signal::Reload) => self.reload(),
@@ -303,6 +310,7 @@ impl Owner {
             replica,
             hold: self.holding.orders(),
             drain: self.leaving.as_ref().map(leave::Leaving::orders),
+            lease: self.reins.lease.clone(),
         };
         let door = Door { epoch: orders.epoch, primary };
         self.dirty |= self.reins.orders.send_if_modified(|old| replace(old, orders));

@@ -45,6 +45,9 @@ impl Owner {
             Kind::Release { id, switched } => self.obey_release(id, &message.from, switched, now),
             Kind::Suspect { about } => self.handle_question(&about, now),
             Kind::Sees { about, answers } => self.handle_sees(message, &about, answers, now),
+            Kind::Lease { plea, lease_ms } => self.handle_plea(message, plea, lease_ms, now),
+            Kind::Leased { to, plea } => self.handle_promise(message, &to, plea, now),
+            Kind::Saved { process } => self.handle_saved(message, &process, now),
             Kind::Leave => {
                 tracing::info!(peer = message.from, "another process of the pair leaves");
             }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Owner;
+use crate::config::FailoverMode;
 use crate::io::admin::{
-    ConnectionsStatus, FeltStatus, HoldStatus, NodeLink, NodeRole, NodeStatus, PeerStatus, Status, ViewState,
-    ViewStatus, whole_ms,
+    ConnectionsStatus, FailoverStatus, FeltStatus, HoldStatus, NodeLink, NodeRole, NodeStatus, PeerStatus, Status,
+    ViewState, ViewStatus, WitnessStatus, whole_ms,
 };
 use crate::io::clock;
 use crate::metrics::worker::{Counter, Gauge, Totals};
@@ -19,6 +20,10 @@ impl Owner {
             if let Some(lag) = told.lag_bytes.or((told.role == Some(NodeRole::Primary)).then_some(0)) {
                 self.events.lag(NodeId(node), lag);
             }
+        }
+        if let Some(failover) = &status.failover {
+            let heard = failover.witness.as_ref().is_some_and(|witness| witness.heard);
+            self.events.outlook(failover.would_promote, failover.cut_off, heard);
         }
         self.reins.status.send_replace(Arc::new(status));
     }
@@ -53,7 +58,31 @@ impl Owner {
             peers: self.peers_status(now),
             last_changes: self.changes.reports(),
             drain: self.drain_status(now),
+            failover: self.failover_status(now),
         }
+    }
+
+    fn failover_status(&self, now: Duration) -> Option<FailoverStatus> {
+        let machine = self.failover.as_ref()?;
+        let outlook = self.scene(machine).map(|scene| machine.outlook(&scene)).unwrap_or_default();
+        let witness = machine.witness_outlook().map(|witness| WitnessStatus {
+            heard: witness.hears,
+            age_ms: witness.heard.map(|at| whole_ms(now.saturating_sub(at))),
+            holder: witness.holder.map(|node| self.node_name(node)),
+            term: witness.term,
+            lease_left_ms: witness.lease_until.map(|until| whole_ms(until.saturating_sub(now))),
+        });
+        Some(FailoverStatus {
+            mode: if self.config.failover.mode == FailoverMode::Pair { "pair" } else { "sentinel" }.to_owned(),
+            state: machine.state().to_owned(),
+            would_promote: outlook.would_promote,
+            why: outlook.why,
+            parked: outlook.parked,
+            cut_off: machine.suspends(),
+            fence_replicas: outlook.fence.map(|(replicas, _)| replicas),
+            fence_max_lag_ms: outlook.fence.map(|(_, lag)| whole_ms(lag)),
+            witness,
+        })
     }
 
     pub(super) fn view_status(&self, now: Duration) -> ViewStatus {

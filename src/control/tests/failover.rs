@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use super::support::{Pair, Process, config, until};
-use crate::config::{Failover, FailoverMode};
+use crate::config::{Failover, FailoverMode, Rejoin};
 use crate::io::client::Reply;
 use crate::io::clock;
 
 const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
-fn start(pair: &Pair, name: &str, rejoin_dirty: bool) -> Process {
+fn start(pair: &Pair, name: &str, rejoin: Rejoin) -> Process {
     let mut config = config(pair, name);
-    config.failover = Failover { mode: FailoverMode::Pair, rejoin_dirty };
+    config.failover = Failover { mode: FailoverMode::Pair, rejoin };
     Process::start_as(pair, config, AT_ONCE)
 }
 
 async fn both(pair: &Pair) -> (Process, Process) {
-    let processes = (start(pair, "a", true), start(pair, "b", true));
+    let processes = (start(pair, "a", Rejoin::Always), start(pair, "b", Rejoin::Always));
     for process in [&processes.0, &processes.1] {
         process.serves("a").await;
         process.until("its peer is heard", |status| status.peers.len() == 1).await;
@@ -90,7 +90,7 @@ async fn the_primary_is_killed_and_its_replica_takes_over_within_a_second() {
 #[tokio::test]
 async fn alone_the_process_beside_the_replica_promotes_too() {
     let mut pair = Pair::start().await;
-    let b = start(&pair, "b", true);
+    let b = start(&pair, "b", Rejoin::Always);
     b.serves("a").await;
     settle().await;
     let began = clock::now();
@@ -105,7 +105,7 @@ async fn alone_the_process_beside_the_replica_promotes_too() {
 async fn a_primary_that_returns_empty_at_once_neither_wipes_its_replica_nor_is_served() {
     let mut pair = Pair::start().await;
     // Without the other process nobody agrees that it is dead, so it is back before it was given up.
-    let b = start(&pair, "b", true);
+    let b = start(&pair, "b", Rejoin::Always);
     b.serves("a").await;
     settle().await;
     write_all(&pair).await;
@@ -187,7 +187,7 @@ async fn a_frozen_primary_is_replaced_once_its_own_fence_must_have_closed() {
 #[tokio::test]
 async fn a_second_primary_with_data_of_its_own_is_left_alone_where_the_policy_says_so() {
     let mut pair = Pair::start().await;
-    let b = start(&pair, "b", false);
+    let b = start(&pair, "b", Rejoin::Clean);
     b.serves("a").await;
     settle().await;
     pair.kill(0);

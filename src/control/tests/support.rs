@@ -201,6 +201,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         },
         failover: crate::config::Failover::default(),
         sentinels: crate::config::Sentinels::default(),
+        witness: None,
         channel: "__changeover__".to_owned(),
     }
 }
@@ -223,7 +224,7 @@ impl Process {
         let stats: Vec<_> = (0..config.workers).map(|_| WorkerStats::new()).collect();
         let target = |node| Target { login: pair.login.clone(), ..pair.target(node) };
         let targets: Vec<_> = (0..config.nodes.len()).map(target).collect();
-        let plane = Plane::prepare(&config, &targets, Vec::new(), stats);
+        let plane = Plane::prepare(&config, &targets, Vec::new(), None, stats);
         let (admin, orders) = (plane.admin(), plane.orders());
         let (news, news_rx) = mpsc::channel(inbox::QUEUE);
         for worker in 0..config.workers {

@@ -268,6 +268,7 @@ impl Conversation {
             Some(match () {
                 () if self.session.lost() => Counter::ClosedStateLost,
                 () if self.session.malformed_input() => Counter::ClosedProtocol,
+                () if self.session.overfull() => Counter::ClosedLimit,
                 () => Counter::ClosedByClient,
             })
         } else if self.gone && (self.session.is_raw() || !owed) {

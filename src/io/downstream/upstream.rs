@@ -297,7 +297,8 @@ impl Conversation {
                 let mut buffer = ReadBuf::new(&mut scratch);
                 match Pin::new(&mut up.stream).poll_read(cx, &mut buffer) {
                     Poll::Pending => return false,
-                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    // Whatever it says after its lease has run out was said too late.
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() && worker.orders().lease.allows(up.node) => {
                         worker.stats.add(Counter::BytesFromRedis, buffer.filled().len() as u64);
                         if !self.hear(buffer.filled()) {
                             worker.stats.add(Counter::ProtocolErrorsRedis, 1);

@@ -4,6 +4,7 @@ mod identity;
 mod quick;
 mod receipts;
 mod subscribers;
+mod transactions;
 mod words;
 
 use super::*;
@@ -280,29 +281,6 @@ fn a_transaction_that_only_reads_is_asked_again_like_any_read() {
     // The next one writes.
     story.client("MULTI\r\nGET a\r\nDEL a\r\nEXEC\r\n").upstream_gets("MULTI|GET a|DEL a|EXEC|").another_upstream();
     assert_eq!(story.session.take_tally().unknown, 1);
-}
-
-#[test]
-fn a_transaction_that_lost_a_command_to_a_limit_never_runs_in_part() {
-    let mut story = Story::attached();
-    story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|").upstream("+OK\r\n+QUEUED\r\n");
-    story.client_gets("+OK\r\n+QUEUED\r\n");
-    story.session.detach(&mut story.out);
-    story.client("SET b 2\r\n");
-    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 1);
-    story.client_gets("-LOADING no primary\r\n");
-    story.session.attach();
-    story.client("SET c 3\r\nEXEC\r\nGET a\r\n").upstream_gets("GET a|");
-    story.client_gets("+QUEUED\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
-}
-
-#[test]
-fn what_follows_a_multi_that_failed_is_not_taken_for_queued() {
-    let mut story = Story::attached();
-    story.client("MULTI\r\nINCR n\r\n").upstream_gets("MULTI|INCR n|").upstream("-NOPERM x\r\n");
-    story.client_gets("-NOPERM x\r\n").client("INCR m\r\n").upstream_gets("INCR m|");
-    story.another_upstream().upstream_gets("");
-    assert_eq!(story.session.take_tally().unknown, 2);
 }
 
 #[test]
@@ -593,4 +571,31 @@ fn a_huge_reply_that_something_stands_behind_is_passed_on() {
     let (first, rest) = huge.split_at(100_000);
     story.upstream(first).client_gets(first);
     story.upstream(rest).upstream("+OK\r\n").client_gets(&format!("{rest}+OK\r\n"));
+}
+
+#[test]
+fn who_writes_bulky_values_as_a_habit_leaves_the_lane() {
+    let bulky = format!("SET k {}\r\n", "x".repeat(16_000));
+    let mut story = Story::on_a_lane();
+    story.session.settings = Rc::new(Settings { resend_bytes: 1 << 20, ..(*story.session.settings).clone() });
+    story.session.handle_shortage(None);
+    let write = |story: &mut Story, command: &str| {
+        story.client(command);
+        let home = story.session.home();
+        if home == Home::Own {
+            return home;
+        }
+        let count = story.session.to_send(false).len();
+        story.session.sent(count);
+        story.upstream("+OK\r\n").client_gets("+OK\r\n");
+        home
+    };
+    for _ in 0..20 {
+        // Now and then is no habit.
+        assert_eq!(write(&mut story, &bulky), Home::Lane);
+        assert_eq!(write(&mut story, "SET k v\r\n"), Home::Lane);
+        assert_eq!(write(&mut story, "SET k v\r\n"), Home::Lane);
+    }
+    let stayed = (0..20).take_while(|_| write(&mut story, &bulky) == Home::Lane).count();
+    assert_eq!(stayed, 7);
 }

@@ -168,3 +168,34 @@ fn an_idle_subscriber_wants_another_upstream_at_once() {
     story.session.detach(&mut story.out);
     assert!(story.session.wants_upstream() && !story.session.waits());
 }
+
+const TOO_MANY_END: &[u8] = b"-ERR the names of this client's subscriptions take more than 16 MiB; closing\r\n";
+
+#[test]
+fn names_of_subscriptions_are_bounded() {
+    let mut story = Story::attached();
+    let name = "x".repeat(3 * 1024);
+    let confirmed = |number: usize, kind: &str| {
+        let name = format!("{number}{name}");
+        format!("*3\r\n${}\r\n{kind}\r\n${}\r\n{name}\r\n:1\r\n", kind.len(), name.len())
+    };
+    // The same ones again, or ones that were given up, take no more.
+    for number in (0..3000).map(|number| number % 100) {
+        story.client(&format!("SUBSCRIBE {number}{name}\r\n")).upstream_gets(&format!("SUBSCRIBE {number}{name}|"));
+        story.upstream(&confirmed(number, "subscribe"));
+        story.out.clear();
+    }
+    let kept = story.session.kept();
+    assert!((300 * 1024..400 * 1024).contains(&kept), "{kept}");
+    for number in 100..10_000 {
+        story.client(&format!("SUBSCRIBE {number}{name}\r\n")).upstream_gets(&format!("SUBSCRIBE {number}{name}|"));
+        story.out.clear();
+        story.upstream(&confirmed(number, "subscribe"));
+        if story.session.closing() {
+            assert!((5_000..6_000).contains(&number), "{number}");
+            break;
+        }
+    }
+    assert!(story.out.ends_with(TOO_MANY_END), "{:?}", story.out);
+    assert!(story.session.finished() && story.session.overfull());
+}

@@ -52,3 +52,21 @@ fn what_nobody_explains_is_taken_for_the_worst() {
     told(&mut story, "NOSUCH", None);
     story.upstream_gets("NOSUCH|");
 }
+
+#[test]
+fn on_a_lane_the_server_decides_whether_a_client_may_name_itself() {
+    let mut story = Story::on_a_lane();
+    story.client("CLIENT SETNAME app\r\nclient setinfo LIB-NAME redis-x\r\nGET a\r\n");
+    story.upstream_gets("CLIENT SETNAME changeover|client setinfo LIB-NAME changeover|GET a|");
+    story
+        .upstream("+OK\r\n-ERR unknown subcommand\r\n$-1\r\n")
+        .client_gets("+OK\r\n-ERR unknown subcommand\r\n$-1\r\n");
+    // What is still to be said when the session leaves its lane is said for real.
+    story.client("CLIENT SETNAME other\r\n");
+    story.session.detach(&mut story.out);
+    story.session.summon(&mut story.out);
+    story.session.attach();
+    story.upstream_gets("CLIENT SETNAME app|").upstream("+OK\r\n");
+    story.upstream_gets("CLIENT SETNAME other|").upstream("+OK\r\n").client_gets("+OK\r\n");
+    story.another_upstream().upstream_gets("CLIENT SETNAME other|");
+}

@@ -3,17 +3,24 @@
 //! A second primary gets no traffic from the moment it is seen; that is the rule's doing. Here it is made to follow the one
 //! in service, after it has been counted what it has that the other lacks, as far as that can be known.
 
-use super::{Duty, Effect, Failover, Note, Scene, Second};
+use super::{Duty, Effect, Failover, Note, Rejoin, SAY_SAVED_EVERY, Scene, Second};
+use crate::protocol::info::RunId;
 use crate::topology::evidence::{NodeReport, NodeState};
 use crate::topology::lineage::{Kinship, kinship};
-use crate::topology::node::NodeId;
+use crate::topology::node::{NodeId, Role};
+use crate::topology::view::NoPrimary;
+use std::time::Duration;
 
 impl Failover {
     /// One look while our node is in service.
     pub(super) fn guard(&mut self, scene: &Scene<'_>) {
         self.suspicion = None;
         self.in_sync = None;
+        self.shut_or_open(!self.may_serve());
         let Some(mine) = scene.mine.claim() else { return };
+        if self.errand.is_some() {
+            return;
+        }
         self.rejoin(scene, (self.other, scene.other), (self.me, mine), 1);
         let follower = scene.other.current().filter(|report| report.follows(mine.replication.replid));
         let follower = follower.map(NodeReport::run_id);
@@ -54,9 +61,59 @@ impl Failover {
         if self.settings.promotes {
             self.unpark(mine);
         }
+        self.shut_or_open(mine.role() == Role::Primary);
         // The process beside the node in service comes first.
         if let (None, Some(primary)) = (&self.errand, scene.other.claim()) {
             self.rejoin(scene, (self.me, scene.mine), (self.other, primary), 4);
+        }
+    }
+
+    /// The data of this process must not be dropped.
+    pub(super) fn keeps_data_of(&self, process: RunId) -> bool {
+        match self.settings.rejoin {
+            Rejoin::Always => false,
+            Rejoin::Save => self.saved != Some(process),
+            Rejoin::Clean => true,
+        }
+    }
+
+    /// Our node has come back as a primary that may not be believed, and nobody is in service: whoever decides about it may
+    /// want to drop what it has.
+    pub(super) fn returned(&mut self, scene: &Scene<'_>) {
+        let Some(claim) = scene.mine.claim().filter(|_| matches!(scene.view.primary, Err(NoPrimary::Doubt(_)))) else {
+            return;
+        };
+        if self.settings.rejoin == Rejoin::Save && !self.is_blind() {
+            self.save(claim.run_id());
+        }
+    }
+
+    /// Saves what this process of our node has, or says that it is saved.
+    fn save(&mut self, process: RunId) {
+        if self.saved != Some(process) && self.errand.is_none() && self.save_at <= self.now {
+            self.saving = Some(process);
+            self.order(self.me, Duty::Save);
+        }
+    }
+
+    /// Repeats, as long as it matters, that our node has been saved.
+    pub(super) fn say_saved(&mut self, scene: &Scene<'_>) {
+        let Some(process) = scene.mine.claim().map(NodeReport::run_id).filter(|process| self.saved == Some(*process))
+        else {
+            return;
+        };
+        if scene.view.primary != Ok(self.me) && self.said_saved + SAY_SAVED_EVERY <= self.now {
+            self.said_saved = self.now;
+            self.effects.push_back(Effect::Saved(process));
+        }
+    }
+
+    /// The process beside the other node has saved what this process of it has.
+    pub fn handle_saved(&mut self, process: RunId, now: Duration) {
+        self.wake(now);
+        self.saved = Some(process);
+        if let Some(second) = self.second.as_mut().filter(|second| second.process == process) {
+            second.left_alone = false;
         }
     }
 
@@ -80,14 +137,17 @@ impl Failover {
             Kinship::SecondDescends { beyond } => Some(beyond),
             _ => None,
         };
-        let clean = split == Some(0);
-        let only_if_empty = !clean && !self.settings.rejoin_dirty;
+        let only_if_empty = split != Some(0) && self.keeps_data_of(process);
+        if only_if_empty && self.settings.rejoin == Rejoin::Save && second.0 == self.me {
+            return self.save(process);
+        }
         if only_if_empty && (split.is_some() || self.holds_data == Some(process)) {
             self.second = Some(Second { left_alone: true, ..known });
             return self.tell(Note::LeftAlone(second.0));
         }
         let (host, port) = self.address(first.0);
         self.tell(Note::Rejoining(second.0, split));
+        self.demoting = Some(process);
         self.order(second.0, Duty::Demote { host, port, only_if_empty });
     }
 }

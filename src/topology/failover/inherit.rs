@@ -26,6 +26,7 @@ enum Loss {
 impl Failover {
     /// One look while nobody is primary and the other node was.
     pub(super) fn inherit(&mut self, scene: &Scene<'_>) {
+        self.pressing = None;
         let Some(followed) = scene.followed else { return };
         let Some(mine) = scene.mine.current().filter(|report| report.role() == Role::Replica) else { return };
         let Some(loss) = loss(scene, followed) else { return self.relieved(scene, followed, mine) };
@@ -41,6 +42,7 @@ impl Failover {
             told_unfit: false,
             told_unproven: false,
             told_objected: false,
+            told_left: false,
         });
         if self.suspicion.is_none() {
             (self.objected_at, self.agreed_at) = (None, None);
@@ -56,6 +58,7 @@ impl Failover {
             suspicion.parked_at = None;
         }
         self.suspicion = Some(suspicion);
+        self.press(scene, followed, mine, loss, suspicion);
         if suspicion.parked_at.is_some() {
             self.prove(scene, followed, mine, loss, suspicion);
         } else if self.must_park(followed, mine, loss, suspicion) && self.retry_at <= self.now {
@@ -95,9 +98,19 @@ impl Failover {
         let lost_it_too = link_down && mine.asked_at >= suspicion.since;
         match loss {
             Loss::Replaced | Loss::Yielded => true,
-            Loss::Silent => lost_it_too || self.armed(followed.run_id).is_some(),
+            Loss::Silent => lost_it_too || self.armed(followed.run_id).is_some() || self.has_vote(),
             Loss::Suspect | Loss::Refused => lost_it_too,
         }
+    }
+
+    /// The witness is asked for the pair as long as our node could be promoted by its word.
+    fn press(&mut self, scene: &Scene<'_>, followed: &Followed, mine: &NodeReport, loss: Loss, suspicion: Suspicion) {
+        let fit = self.unfit(followed, mine, suspicion).is_none() && scene.calm && !self.is_blind();
+        self.pressing = match loss {
+            Loss::Silent if fit => Some(false),
+            Loss::Refused if fit && suspicion.parked_at.is_some() => Some(true),
+            _ => None,
+        };
     }
 
     fn prove(&mut self, scene: &Scene<'_>, followed: &Followed, mine: &NodeReport, loss: Loss, suspicion: Suspicion) {
@@ -113,15 +126,11 @@ impl Failover {
         }
         let proof = match loss {
             Loss::Suspect => None,
-            Loss::Refused => self.refused(suspicion),
-            Loss::Silent => self.fenced(scene, followed, suspicion),
+            Loss::Refused => self.refused(suspicion).filter(|_| self.is_let()),
+            Loss::Silent if self.has_vote() => Some(Proof::Voted),
+            Loss::Silent => self.fenced(scene, followed, suspicion).filter(|_| self.is_let()),
             Loss::Replaced => {
-                // A newcomer that the rule may still come to believe is left alone.
-                if matches!(scene.view.primary, Err(NoPrimary::Doubt(_))) {
-                    let (host, port) = self.address(self.me);
-                    self.tell(Note::Rejoining(self.other, None));
-                    self.order(self.other, Duty::Demote { host, port, only_if_empty: false });
-                }
+                self.replace(scene);
                 None
             }
             Loss::Yielded => Some(Proof::Replaced),
@@ -133,8 +142,27 @@ impl Failover {
         }
     }
 
+    /// Another process stands in the old primary's place: it is made a replica, unless what it has must be saved before.
+    fn replace(&mut self, scene: &Scene<'_>) {
+        // A newcomer that the rule may still come to believe is left alone.
+        let doubted = matches!(scene.view.primary, Err(NoPrimary::Doubt(_)));
+        let Some(process) = scene.other.current().filter(|_| doubted).map(NodeReport::run_id) else { return };
+        let only_if_empty = self.keeps_data_of(process);
+        if only_if_empty && self.holds_data == Some(process) {
+            if let Some(suspicion) = self.suspicion.as_mut().filter(|suspicion| !suspicion.told_left) {
+                suspicion.told_left = true;
+                self.tell(Note::LeftAlone(self.other));
+            }
+            return;
+        }
+        let (host, port) = self.address(self.me);
+        self.tell(Note::Rejoining(self.other, None));
+        self.demoting = Some(process);
+        self.order(self.other, Duty::Demote { host, port, only_if_empty });
+    }
+
     /// Why our node must not be promoted.
-    fn unfit(&self, followed: &Followed, mine: &NodeReport, suspicion: Suspicion) -> Option<&'static str> {
+    pub(super) fn unfit(&self, followed: &Followed, mine: &NodeReport, suspicion: Suspicion) -> Option<&'static str> {
         if !followed.is_kin(mine.run_id()) {
             return Some("this process of it was never seen in sync with the primary");
         }
@@ -170,10 +198,17 @@ impl Failover {
         }
     }
 
+    /// A witness that is there must agree: it may have heard the process beside the old primary just now.
+    fn is_let(&self) -> bool {
+        self.has_vote() || !self.lease.as_ref().is_some_and(|lease| lease.hears_witness(self.now))
+    }
+
     fn fenced(&mut self, scene: &Scene<'_>, followed: &Followed, suspicion: Suspicion) -> Option<Proof> {
         let other_replicas = scene.other.report.as_ref().is_none_or(|report| report.replication.replicas.len() > 1);
         let Some(fence) = self.armed(followed.run_id).filter(|_| !other_replicas) else {
-            if let Some(suspicion) = self.suspicion.as_mut().filter(|suspicion| !suspicion.told_unproven) {
+            // The witness may still decide.
+            let heard = self.lease.as_ref().is_some_and(|lease| lease.hears_witness(self.now));
+            if let Some(suspicion) = self.suspicion.as_mut().filter(|suspicion| !suspicion.told_unproven && !heard) {
                 suspicion.told_unproven = true;
                 self.tell(Note::Unproven(self.other));
             }

@@ -38,16 +38,39 @@
 //! 5. **The other side of silence.** While a fence is armed and the other node is not heard for its `max-lag`, the node
 //!    in service is not served ([`Failover::suspends`]): its replica may have been promoted by then.
 //!
-//! Not covered: a frozen A that wakes takes what waits in its sockets before its fence closes again (about 2 ms). Clients
-//! of ours do not get such answers (the node was given up); clients that bypass us do.
+//! # With a witness
+//!
+//! W is the third voice (`witness.rs`, `lease.rs`). It knows which of PA and PB *holds* the pair, in which term.
+//!
+//! 6. **PA serves A only with a lease**: from W, or from PB, counted from when PA asked for it. It stops by itself when the
+//!    lease ends; each worker looks at the clock after it has read and before it delivers, so that a machine that was
+//!    frozen acknowledges nothing when it wakes. PA then has A refuse writes as well (*shut*).
+//! 7. **A vote is given when the lease has run out**, with a second to spare, and only to whoever agreed with W about the
+//!    term before. It changes the term, so that it is given once, and is on disk before it is told. From then on W gives no
+//!    lease to PA until PB releases the pair, which PB does only while it follows A and no promotion is under way.
+//! 8. **PB promises**: when it gives PA a lease, it does not use a vote before that has run out, whoever gave it.
+//! 9. So whenever PB promotes B by W's word, every lease of PA has run out and none can be had. While W is heard, the proofs
+//!    of (2) need its word too: it has it at once from a PA that sees A dead, and half a second after PA fell silent.
+//! 10. PA needs no lease while W cannot take it for the holder: since W has said so, until PA first asks for the pair.
+//!     That is why a promotion without W (it is down) is served at once, and why nobody can be outvoted by a W that never
+//!     heard of it.
+//!
+//! Not covered: a frozen A that wakes takes what waits in its sockets before it is shut or its fence closes again. Clients
+//! of ours do not get such answers; clients that bypass us do. An A whose PA is dead is shut by nobody. A machine whose clock
+//! stands still while it is frozen (some hypervisors) believes in its lease until W or B tell it otherwise, a fraction of a
+//! second.
 //!
 //! Nothing here is kept across a restart of ours: being parked shows in the node's own words, whom to follow is in the
 //! memory of the rule, and everything else is observed again.
 
+mod consult;
 mod guard;
 mod inherit;
+pub mod lease;
+pub mod outlook;
 #[cfg(test)]
 mod tests;
+pub mod witness;
 pub mod words;
 
 use std::collections::VecDeque;
@@ -58,7 +81,8 @@ use super::lineage::Followed;
 use super::node::{NodeId, Role};
 use super::view::View;
 use crate::protocol::info::RunId;
-pub use words::{Done, Duty, Effect, Fence, Note, PARKED, Proof, Saw, Settings};
+pub use lease::{Lease, NoAnswer, Standing};
+pub use words::{Done, Duty, Effect, Fence, Note, PARKED, Proof, Rejoin, Saw, Settings};
 
 /// While something is under way, the machine wants to look this often.
 const TICK: Duration = Duration::from_millis(20);
@@ -69,6 +93,12 @@ const OBJECTION_COUNTS: Duration = Duration::from_secs(1);
 /// After something came to nothing; doubles up to the longest.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Before a node that could not be saved is tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(30);
+/// A node is saved within this time.
+const SAVE_TIME: Duration = Duration::from_secs(1800);
+/// Between two times that we say so.
+const SAY_SAVED_EVERY: Duration = Duration::from_secs(1);
 /// How often the fence of the primary is read.
 const FENCE_EVERY: Duration = Duration::from_secs(2);
 /// An older reading proves nothing.
@@ -101,6 +131,7 @@ struct Suspicion {
     told_unfit: bool,
     told_unproven: bool,
     told_objected: bool,
+    told_left: bool,
 }
 
 /// A second primary, and since when it has been seen.
@@ -145,13 +176,33 @@ pub struct Failover {
     rejoining: Option<NodeId>,
     /// A second primary that was asked to rejoin if it is empty, and is not.
     holds_data: Option<RunId>,
+    /// Which process is being demoted, if it has no data.
+    demoting: Option<RunId>,
+    /// Which process of our node is being saved, and when that may be tried again.
+    saving: Option<RunId>,
+    save_at: Duration,
+    /// Which process has been saved, by us or by the other, and when we have last said so.
+    saved: Option<RunId>,
+    said_saved: Duration,
     suspends: bool,
+    /// How we stand with the witness, if there is one.
+    lease: Option<Lease>,
+    standing: Standing,
+    /// The witness is asked for a vote; whether the other node refuses connections.
+    pressing: Option<bool>,
+    /// A promotion was not answered then: it may have been done, or may still be.
+    unsure: Option<Duration>,
+    /// Our node was promoted then; it has not said so itself yet.
+    promoted: Option<Duration>,
+    /// Whether our node was shut by us; `None`: by an earlier life of this process, perhaps.
+    shut: Option<bool>,
     effects: VecDeque<Effect>,
 }
 
 impl Failover {
     /// A machine for the process beside `me` (0 or 1).
     pub fn new(settings: Settings, me: NodeId, now: Duration) -> Self {
+        let lease = settings.witness.map(|length| Lease::new(me, length, now));
         Self {
             blind_until: now + settings.pause,
             settings,
@@ -175,7 +226,18 @@ impl Failover {
             second: None,
             rejoining: None,
             holds_data: None,
+            demoting: None,
+            saving: None,
+            save_at: now,
+            saved: None,
+            said_saved: now,
             suspends: false,
+            lease,
+            standing: Standing::Unclear,
+            pressing: None,
+            unsure: None,
+            promoted: None,
+            shut: None,
             effects: VecDeque::new(),
         }
     }
@@ -222,12 +284,21 @@ impl Failover {
         }
         match result {
             Ok(Done::Declined(_)) if matches!(duty, Duty::Demote { only_if_empty: true, .. }) => {
-                self.holds_data = self.second.map(|second| second.process);
+                self.holds_data = self.demoting;
             }
             Ok(Done::Declined(why)) => self.failed(node, duty, why.to_owned()),
             Ok(done) => self.succeeded(node, duty, done),
-            Err(why) => self.failed(node, duty, why),
+            Err(why) => self.unanswered(node, duty, why),
         }
+    }
+
+    fn unanswered(&mut self, node: NodeId, duty: &Duty, why: String) {
+        match duty {
+            Duty::Promote { .. } => self.unsure = Some(self.now),
+            Duty::Save => self.save_at = self.now + SAVE_AGAIN,
+            _ => {}
+        }
+        self.failed(node, duty, why);
     }
 
     fn succeeded(&mut self, node: NodeId, duty: &Duty, done: Done) {
@@ -235,6 +306,7 @@ impl Failover {
         self.acted = Some((node, self.now));
         if let Done::Promoted { min_replicas } = done {
             self.restore = (min_replicas > 0).then_some(min_replicas);
+            self.promoted = Some(self.now);
             let since = self.suspicion.map_or(self.now, |suspicion| suspicion.since);
             return self.tell(Note::Promoted(node, self.now.saturating_sub(since)));
         }
@@ -242,6 +314,12 @@ impl Failover {
             Duty::Park => self.tell(Note::Parked(node)),
             Duty::Unpark { .. } => self.tell(Note::Unparked(node)),
             Duty::Demote { .. } => self.rejoining = Some(node),
+            Duty::Save => {
+                (self.saved, self.said_saved) = (self.saving.take(), Duration::ZERO);
+                let bytes = if let Done::Saved { bytes } = done { Some(bytes) } else { None };
+                self.tell(Note::Saved(node, bytes));
+            }
+            Duty::Shut | Duty::Open => self.shut = Some(*duty == Duty::Shut),
             Duty::Promote { .. } | Duty::ReadFence | Duty::Restore { .. } => {}
         }
     }
@@ -255,9 +333,19 @@ impl Failover {
     /// Draws its conclusions. To be called after everything that the rule was told, and at [`Failover::poll_timeout`].
     pub fn look(&mut self, scene: &Scene<'_>, now: Duration) {
         self.wake(now);
-        self.suspends = self.is_alone(scene);
+        self.decide(scene);
+        self.say_saved(scene);
+        self.consult(scene);
+        self.suspends = self.is_alone(scene) || self.is_parting(scene);
+    }
+
+    fn decide(&mut self, scene: &Scene<'_>) {
+        let now = self.now;
+        if scene.view.primary.is_ok() {
+            self.pressing = None;
+        }
         if let Some((node, duty, _)) = self.errand.take_if(|(_, _, due)| *due <= now) {
-            self.failed(node, &duty, "no answer".to_owned());
+            self.unanswered(node, &duty, "no answer".to_owned());
         }
         if let Ok(node) = scene.view.primary {
             self.read_fence(node, scene);
@@ -269,14 +357,18 @@ impl Failover {
             Ok(node) if node == self.me => self.guard(scene),
             Ok(_) => self.attend(scene),
             Err(_) if self.settings.promotes && follows_node(scene, self.other) => self.inherit(scene),
-            Err(_) => self.suspicion = None,
+            Err(_) => {
+                (self.suspicion, self.pressing) = (None, None);
+                self.returned(scene);
+            }
         }
     }
 
     /// When to look again at the latest.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let busy = self.suspicion.is_some() || self.errand.is_some() || self.second.is_some();
-        Some(if busy { (self.now + TICK).min(self.fence_due.max(self.now)) } else { self.fence_due })
+        let due = if busy { (self.now + TICK).min(self.fence_due.max(self.now)) } else { self.fence_due };
+        Some(self.lease.as_ref().map_or(due, |lease| due.min(lease.poll_timeout(self.now))))
     }
 
     /// The next effect, in order.
@@ -359,8 +451,21 @@ impl Failover {
         unheard.reach == Reach::Silent && self.now.saturating_sub(heard) >= fence.max_lag
     }
 
+    /// The node in service may be so no longer: ours without a lease, or the other one while ours is being promoted.
+    fn is_parting(&mut self, scene: &Scene<'_>) -> bool {
+        let spoken = |at: Duration| scene.mine.current().is_some_and(|report| report.asked_at >= at);
+        self.promoted = self.promoted.filter(|at| !spoken(*at));
+        let ordered = matches!(self.errand, Some((_, Duty::Promote { .. }, _)));
+        match scene.view.primary {
+            Ok(node) if node == self.me => !self.may_serve() || self.shut == Some(true),
+            Ok(_) => ordered || self.unsure.is_some() || self.promoted.is_some(),
+            Err(_) => false,
+        }
+    }
+
     fn order(&mut self, node: NodeId, duty: Duty) {
-        self.errand = Some((node, duty.clone(), self.now + self.settings.errand_limit));
+        let limit = if duty == Duty::Save { SAVE_TIME } else { self.settings.errand_limit };
+        self.errand = Some((node, duty.clone(), self.now + limit));
         self.effects.push_back(Effect::Do { node, duty });
     }
 

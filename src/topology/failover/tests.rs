@@ -47,7 +47,7 @@ impl Story {
         let names = vec!["a:6379".to_owned(), "b:6379".to_owned()];
         let rule = primary::Settings { nodes: names, silent_after: at(1000), silent_for: at(1000) };
         let addresses = [("a".to_owned(), 6379), ("b".to_owned(), 6379)];
-        let settings = Settings::usual(addresses, true, true, at(1000));
+        let settings = Settings::usual(addresses, true, Rejoin::Always, at(1000));
         let mut story = Self {
             topology: Topology::new(rule, None, at(0)),
             machine: Failover::new(settings, B, at(0)),

@@ -6,10 +6,23 @@ use std::fmt;
 use std::time::Duration;
 
 use super::super::node::NodeId;
+use super::witness::Ask;
 use crate::protocol::info::RunId;
 
 /// Where a parked replica looks for its primary: nobody listens there.
 pub const PARKED: (&str, u16) = ("127.0.0.1", 1);
+
+/// What becomes of what an old primary has and the one in service lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rejoin {
+    /// It is counted, and dropped when the old primary becomes a replica.
+    #[default]
+    Always,
+    /// It is saved before.
+    Save,
+    /// It is left as it is, without traffic: an operator decides.
+    Clean,
+}
 
 /// How this process takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,17 +42,19 @@ pub struct Settings {
     pub fence_slack: Duration,
     /// A second primary is made a replica when it has gone on claiming for this long.
     pub rejoin_after: Duration,
-    /// Also when it holds data that would be dropped.
-    pub rejoin_dirty: bool,
+    /// What becomes of data that would be dropped.
+    pub rejoin: Rejoin,
     /// An order that has not been answered for this long counts as not answered.
     pub errand_limit: Duration,
     /// A gap of this length in our own running suspends acting.
     pub pause: Duration,
+    /// There is a witness, and a lease is so long.
+    pub witness: Option<Duration>,
 }
 
 impl Settings {
     /// The usual times, for nodes whose probes have this deadline.
-    pub fn usual(nodes: [(String, u16); 2], promotes: bool, rejoin_dirty: bool, limit: Duration) -> Self {
+    pub fn usual(nodes: [(String, u16); 2], promotes: bool, rejoin: Rejoin, limit: Duration) -> Self {
         let millis = Duration::from_millis;
         Self {
             promotes,
@@ -49,9 +64,10 @@ impl Settings {
             max_lag_bytes: 1024 * 1024,
             fence_slack: Duration::from_secs(4),
             rejoin_after: if promotes { millis(500) } else { Duration::ZERO },
-            rejoin_dirty,
+            rejoin,
             errand_limit: limit * 2 + millis(100),
             pause: limit / 2,
+            witness: None,
         }
     }
 }
@@ -86,6 +102,12 @@ pub enum Duty {
     },
     /// Read the settings by which a primary without its replica refuses writes.
     ReadFence,
+    /// Save everything that it has, and set the file aside. Takes its time.
+    Save,
+    /// Have it refuse every write: `min-replicas-to-write` beyond any number of replicas.
+    Shut,
+    /// Set that back, if it is so.
+    Open,
     /// Set `min-replicas-to-write` back to what it was before the promotion.
     Restore {
         /// The number.
@@ -102,6 +124,9 @@ impl Duty {
             Self::Demote { .. } => "demote",
             Self::Promote { .. } => "promote",
             Self::ReadFence => "read fence",
+            Self::Save => "save",
+            Self::Shut => "shut",
+            Self::Open => "open",
             Self::Restore { .. } => "restore fence",
         }
     }
@@ -133,6 +158,11 @@ pub enum Done {
         /// `min-replicas-to-write` before it was lifted.
         min_replicas: u64,
     },
+    /// Everything was saved.
+    Saved {
+        /// The size of the file.
+        bytes: u64,
+    },
     /// The fence as it is set.
     Fence(Fence),
     /// Not done, since the world had changed meanwhile; says how.
@@ -163,6 +193,12 @@ pub enum Effect {
     /// It has just come into sync: have it acknowledge. Redis streams nothing to it before its first acknowledgement,
     /// which by itself may take a second.
     Nudge(NodeId),
+    /// Ask the witness; answer with `handle_answer`.
+    Consult(Ask),
+    /// Ask the process beside the other node for a lease; it answers with this number, to `handle_promise`.
+    Plead(u64),
+    /// Tell the process beside the other node that this process of ours has been saved, and may lose what it has.
+    Saved(RunId),
     /// Log and count.
     Tell(Note),
 }
@@ -178,6 +214,21 @@ pub enum Proof {
     Replaced,
     /// It is silent, and its own fence must have closed.
     Fenced,
+    /// It is silent, and the witness gave us the pair: the process beside it is cut off, and does not serve it.
+    Voted,
+}
+
+impl Proof {
+    /// In a word, for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Agreed => "agreed",
+            Self::Replaced => "replaced",
+            Self::Fenced => "fenced",
+            Self::Voted => "voted",
+        }
+    }
 }
 
 impl fmt::Display for Proof {
@@ -187,6 +238,7 @@ impl fmt::Display for Proof {
             Self::Agreed => "its port refuses connections, and the process beside it sees the same",
             Self::Replaced => "another process stands in its place, and is a replica now",
             Self::Fenced => "it is silent, and its own fence has closed",
+            Self::Voted => "it is silent, and the witness has not heard the process beside it either",
         })
     }
 }
@@ -208,6 +260,8 @@ pub enum Note {
     Unfit(NodeId, &'static str),
     /// The primary is silent, and nothing guarantees that it takes no writes: an operator is needed.
     Unproven(NodeId),
+    /// Our node is cut off from the witness and from the other process, and refuses writes from now on.
+    Shut(NodeId),
     /// Our node is promoted; what proved it.
     Promoting(NodeId, Proof),
     /// It is done, so long after the suspicion.
@@ -216,6 +270,8 @@ pub enum Note {
     Rejoining(NodeId, Option<u64>),
     /// A second primary is left as it is: it may hold data that the primary lacks.
     LeftAlone(NodeId),
+    /// What it has is saved; bytes, if there was any.
+    Saved(NodeId, Option<u64>),
     /// It is a replica in sync.
     Rejoined(NodeId),
     /// A duty came to nothing.

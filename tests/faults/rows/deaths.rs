@@ -130,7 +130,7 @@ fn kill_replica(world: &mut World) -> Expected {
     }
     world.wait_in_step();
     pause(1000);
-    let fenced = world.mode == Mode::Fence;
+    let fenced = world.mode.fenced();
     let errors = if fenced { vec!["NOREPLICAS"] } else { Vec::new() };
     let remark = if fenced { "refused with -NOREPLICAS meanwhile" } else { "" };
     let within = if fenced { SECOND * 8 } else { SECOND };

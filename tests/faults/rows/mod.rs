@@ -38,6 +38,6 @@ pub(crate) fn all() -> Vec<&'static Row> {
 }
 
 const EVERY: &[Mode] = &Mode::ALL;
-const PROMOTING: &[Mode] = &[Mode::Sentinel, Mode::Pair, Mode::Fence];
-const PAIR: &[Mode] = &[Mode::Pair, Mode::Fence];
+const PROMOTING: &[Mode] = &[Mode::Sentinel, Mode::Pair, Mode::Fence, Mode::Replicated];
+const PAIR: &[Mode] = &[Mode::Pair, Mode::Fence, Mode::Replicated];
 const NEVER: &[Mode] = &[];

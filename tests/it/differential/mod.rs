@@ -3,8 +3,8 @@
 //! Three clients take turns. What one of them sends in a turn is cut at random places and ends with a PING of its own,
 //! so that everything up to that answer belongs to the turn, however many replies and pushes it is. Commands whose
 //! answers cannot be the same on any two servers are asked alone and compared by shape; they are listed in
-//! `streams::LOOSE`. Left out, because the answer is ours and not the server's (docs/compatibility.md): SCAN's cursors,
-//! PUBSUB CHANNELS, and CLIENT SETINFO on a server that does not know it. A difference prints its seed:
+//! `streams::LOOSE`. Left out, because the answer is ours and not the server's (docs/compatibility.md): SCAN's cursors
+//! and PUBSUB CHANNELS. A difference prints its seed:
 //!
 //! * `CHANGEOVER_DIFFERENTIAL_SEED=n` plays one seed again,
 //! * `CHANGEOVER_DIFFERENTIAL_SECONDS=n` plays for longer (20 is the default).

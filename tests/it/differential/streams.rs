@@ -286,6 +286,8 @@ const CONNECTION: &[&str] = &[
     "CLIENT SETNAME n1",
     "CLIENT SETNAME n~2",
     "CLIENT GETNAME",
+    "CLIENT SETINFO LIB-NAME lib",
+    "client setinfo lib-ver 1",
     "CLIENT NO-EVICT on",
     "CLIENT NO-EVICT off",
     "CLIENT TRACKING on",

@@ -82,13 +82,13 @@ impl Python {
 
 /// redis-rs with its connection manager. With RESP2 that notices a closed connection only by the failure of its next
 /// command, so with RESP3.
-pub(super) struct Manager {
+struct Manager {
     clients: JoinHandle<i64>,
     over: SyncSender<()>,
 }
 
 impl Manager {
-    pub(super) fn start(machine: &Machine, port: u16) -> Self {
+    fn start(machine: &Machine, port: u16) -> Self {
         // Both libraries of TLS providers may be linked; redis-rs takes the process' default.
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let root_cert = Some(std::fs::read(&machine.pair.certs.ca).unwrap());
@@ -104,22 +104,25 @@ impl Manager {
     }
 
     /// Fails when it saw an error, or the primary has another number than it was told.
-    pub(super) fn stop(self, machine: &Machine) {
+    fn stop(self, machine: &Machine) {
         self.over.send(()).ok();
         let value = self.clients.join().expect("the application saw an error");
-        assert!(value > 20, "hardly a load: {value}");
+        assert!(value > 10, "hardly a load: {value}");
         assert_eq!(machine.pair.a.cmd("GET rs").text(), value.to_string());
     }
 }
 
 async fn count_up(client: redis::Client, ended: Receiver<()>) -> i64 {
-    let mut manager = client.get_connection_manager().await.unwrap();
+    // Its own half a second is about the machine that the tests run on.
+    let patient = redis::aio::ConnectionManagerConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
+    let mut manager = client.get_connection_manager_with_config(patient).await.unwrap();
     let mut value = 0;
     while ended.try_recv().is_err() {
         let told: i64 = redis::cmd("INCR").arg("rs").query_async(&mut manager).await.unwrap();
         assert_eq!(told, value + 1);
         value = told;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Time to hear of a close before the next command: it cannot take back one that it is just sending.
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     value
 }

@@ -1,0 +1,62 @@
+//! Transactions that the server may not have begun, or that lost a command.
+
+use super::*;
+
+#[test]
+fn what_followed_a_multi_without_a_reply_is_sent_again_only_if_it_was_queued() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nINCR n\r\nGET n\r\n").upstream_gets("MULTI|INCR n|GET n|");
+    story.another_upstream().upstream_gets("MULTI|").upstream("+OK\r\n").upstream_gets("INCR n|GET n|");
+    story.upstream("+QUEUED\r\n+QUEUED\r\n").client_gets("+OK\r\n+QUEUED\r\n+QUEUED\r\n");
+    story.client("EXEC\r\n").upstream_gets("EXEC|").upstream("*2\r\n:1\r\n$1\r\n1\r\n");
+    story.client_gets("*2\r\n:1\r\n$1\r\n1\r\n");
+
+    // A user that may not: the INCR was run, or not.
+    let refused = "-NOPERM this user has no permissions to run the 'multi' command\r\n";
+    story.client("MULTI\r\nINCR n\r\nGET n\r\n").upstream_gets("MULTI|INCR n|GET n|");
+    story.another_upstream().another_upstream().upstream_gets("MULTI|").upstream(refused).upstream_gets("GET n|");
+    story.upstream("$1\r\n2\r\n");
+    let text = String::from_utf8(story.out.split().to_vec()).unwrap();
+    let expected = [refused, "-OUTCOMEUNKNOWN ", "$1\r\n2\r\n"];
+    assert!(text.starts_with(expected[0]) && text.ends_with(expected[2]) && text.contains(expected[1]), "{text}");
+    assert_eq!(story.session.take_tally().unknown, 1);
+    story.client("INCR n\r\n").upstream_gets("INCR n|").upstream(":3\r\n").client_gets(":3\r\n");
+}
+
+#[test]
+fn a_multi_or_exec_with_arguments_begins_and_ends_nothing() {
+    let wrong = "-ERR wrong number of arguments for 'multi' command\r\n";
+    let mut story = Story::attached();
+    story.client("MULTI x\r\nINCR n\r\n").upstream_gets("MULTI x|INCR n|");
+    story.another_upstream().upstream_gets("MULTI x|").upstream(wrong);
+    let text = String::from_utf8(story.out.split().to_vec()).unwrap();
+    assert!(text.starts_with(wrong) && text[wrong.len()..].starts_with("-OUTCOMEUNKNOWN "), "{text}");
+    story.client("MULTI\r\nEXEC x\r\nINCR n\r\n").upstream_gets("MULTI|EXEC x|INCR n|");
+    story.upstream("+OK\r\n-ERR wrong number of arguments for 'exec' command\r\n+QUEUED\r\n");
+    story.out.clear();
+    // Still inside, as in Redis; the error makes EXEC fail.
+    story.another_upstream().upstream_gets("MULTI|EXEC x|INCR n|");
+}
+
+#[test]
+fn a_transaction_that_lost_a_command_to_a_limit_never_runs_in_part() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nSET a 1\r\n").upstream_gets("MULTI|SET a 1|").upstream("+OK\r\n+QUEUED\r\n");
+    story.client_gets("+OK\r\n+QUEUED\r\n");
+    story.session.detach(&mut story.out);
+    story.client("SET b 2\r\n");
+    assert_eq!(story.session.expire("LOADING no primary", &mut story.out), 1);
+    story.client_gets("-LOADING no primary\r\n");
+    story.session.attach();
+    story.client("SET c 3\r\nEXEC\r\nGET a\r\n").upstream_gets("GET a|");
+    story.client_gets("+QUEUED\r\n-EXECABORT Transaction discarded because of previous errors.\r\n");
+}
+
+#[test]
+fn what_follows_a_multi_that_failed_is_not_taken_for_queued() {
+    let mut story = Story::attached();
+    story.client("MULTI\r\nINCR n\r\n").upstream_gets("MULTI|INCR n|").upstream("-NOPERM x\r\n");
+    story.client_gets("-NOPERM x\r\n").client("INCR m\r\n").upstream_gets("INCR m|");
+    story.another_upstream().upstream_gets("");
+    assert_eq!(story.session.take_tally().unknown, 2);
+}
