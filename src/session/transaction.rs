@@ -225,7 +225,10 @@ impl Session {
         let mut ended = false;
         for entry in self.pipeline.undelivered_mut().filter(|entry| entry.answer.is_none()) {
             match (entry.class, inside) {
-                (Class::Transaction(Transaction::Multi), false) => (inside, entry.answer) = (true, Some(OK)),
+                (Class::Transaction(Transaction::Multi), false) => {
+                    // For us it begins nothing: its end will be answered by us as well.
+                    (inside, entry.answer, entry.class) = (true, Some(OK), Class::Admin);
+                }
                 (Class::Transaction(Transaction::Unwatch), false) => ended = true,
                 (Class::Transaction(Transaction::Exec), true) => {
                     (ended, entry.answer) = (true, Some(death.exec(resp3)));

@@ -322,6 +322,16 @@ fn an_exec_of_unknown_outcome_ends_its_watch_and_fails_no_later_transaction() {
 }
 
 #[test]
+fn a_transaction_that_failed_for_its_watch_is_over_for_good() {
+    let mut story = Story::attached();
+    story.client("WATCH a\r\n").upstream_gets("WATCH a|").upstream("+OK\r\n").client_gets("+OK\r\n");
+    story.client("MULTI\r\nSET a 1\r\n").another_upstream().client_gets("+OK\r\n+QUEUED\r\n");
+    story.client("EXEC\r\n").client_gets("*-1\r\n").client("INCR n\r\n").upstream_gets("INCR n|");
+    story.upstream(":1\r\n").client_gets(":1\r\n").another_upstream().upstream_gets("");
+    assert!(story.session.quiet());
+}
+
+#[test]
 fn a_lost_watch_fails_exec_with_the_null_that_means_try_again() {
     for (before, answered, after) in [
         ("WATCH a\r\n", "+OK\r\n", "MULTI\r\nSET a 1\r\nEXEC\r\n"),
