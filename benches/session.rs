@@ -37,6 +37,7 @@ impl Bed {
             reserved_channel: b"__changeover__".to_vec(),
             lanes: true,
             receipts: None,
+            notifications: false,
         };
         let mut session = Session::new(Rc::new(settings));
         session.board();

@@ -101,6 +101,7 @@ impl World {
             reserved_channel: RESERVED.to_vec(),
             lanes,
             receipts: None,
+            notifications: false,
         });
         let count = 2 + random.below(4);
         let clients = (0..count)
