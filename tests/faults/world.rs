@@ -169,7 +169,7 @@ impl World {
         let (home, at) = (self.nodes[node].home.clone(), self.nodes[node].redis_at);
         let mut command = self.ground.on(node, Path::new("redis-server"));
         let host = at.ip().to_string();
-        command.current_dir(&data).args(["--bind", &host, "127.0.0.1", "--port", &at.port().to_string()]);
+        command.current_dir(&data).args(["--bind", &host, "--port", &at.port().to_string()]);
         command.args(["--protected-mode", "no", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]);
         command.args(["--min-replicas-max-lag", "3", "--save", "", "--replica-announce-ip", &host]);
         command.arg("--unixsocket").arg(self.nodes[node].socket());
