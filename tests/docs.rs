@@ -114,7 +114,7 @@ fn collect(folder: &Path, into: &mut String) {
 /// Rows of the table under a heading, without its head.
 fn rows(page_path: &str, heading: &str) -> Vec<String> {
     let text = page(page_path);
-    let (_, section) = text.split_once(&format!("\n## {heading}")).expect("the section");
+    let (_, section) = text.split_once(&format!("\n## {heading}")).unwrap();
     let table = section.split("\n## ").next().unwrap();
     table.lines().filter(|line| line.starts_with("| ")).skip(1).map(str::to_owned).collect()
 }

@@ -17,7 +17,7 @@
 //!                                both; it takes the first one's place
 //! ```
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "it/support/value.rs"]
 #[expect(dead_code, reason = "only decoding is needed here")]

@@ -1,0 +1,89 @@
+//! Which upstream a session rides, and when it changes to another.
+
+use super::*;
+
+#[test]
+fn a_large_first_command_asks_for_an_upstream() {
+    let mut story = Story::new();
+    let large = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$9000\r\n{}\r\n", "x".repeat(9000));
+    assert_eq!(story.session.handle_input(&large.as_bytes()[..5000], &mut story.out), 5000);
+    assert!(story.session.wants_upstream() && !story.session.may_take());
+    story.session.attach();
+    story.client(&large[5000..]);
+    assert_eq!(story.session.to_send(false).len(), large.len());
+}
+
+#[test]
+fn a_slow_reader_leaves_its_lane_with_what_waits() {
+    let mut story = Story::on_a_lane();
+    story.client("GET a\r\n").upstream_gets("GET a|").client("GET b\r\n");
+    story.session.leave_lane(&mut story.out);
+    assert_eq!(story.session.home(), Home::Lane, "the lane still owes a reply");
+    story.upstream("$1\r\n1\r\n").client_gets("$1\r\n1\r\n");
+    assert_eq!(story.session.home(), Home::Own);
+    story.another_upstream().upstream_gets("GET b|");
+}
+
+#[test]
+fn a_command_that_needs_its_own_upstream_waits_for_the_lane_and_no_longer() {
+    let mut story = Story::on_a_lane();
+    let all = "MULTI\r\nSET a 1\r\n";
+    story.client("GET a\r\n").upstream_gets("GET a|");
+    let used = story.session.handle_input(all.as_bytes(), &mut story.out);
+    story.upstream_gets("").upstream("$-1\r\n").client_gets("$-1\r\n");
+    assert_eq!(story.session.home(), Home::Own);
+    story.another_upstream().client(&all[used..]).upstream_gets("MULTI|SET a 1|");
+}
+
+#[test]
+fn a_huge_reply_on_a_lane_is_asked_for_again_on_an_upstream_of_its_own() {
+    let mut story = Story::on_a_lane();
+    story.client("GET huge\r\n").upstream_gets("GET huge|");
+    let huge = format!("$2000000\r\n{}\r\n", "x".repeat(2_000_000));
+    let (first, rest) = huge.split_at(100_000);
+    story.upstream(first).client_gets("");
+    // What the client asks meanwhile waits.
+    assert_eq!(story.session.handle_input(b"SET huge y\r\n", &mut story.out), 0);
+    story.upstream(rest).client_gets("");
+    assert_eq!((story.session.home(), story.session.in_flight()), (Home::Own, 0));
+    story.another_upstream().upstream_gets("GET huge|");
+    story.upstream(first).upstream(rest).client_gets(&huge);
+    story.client("SET huge y\r\n").upstream_gets("SET huge y|");
+}
+
+#[test]
+fn a_huge_reply_that_something_stands_behind_is_passed_on() {
+    let mut story = Story::on_a_lane();
+    story.client("GET huge\r\nSET huge y\r\n").upstream_gets("GET huge|SET huge y|");
+    let huge = format!("$2000000\r\n{}\r\n", "x".repeat(2_000_000));
+    let (first, rest) = huge.split_at(100_000);
+    story.upstream(first).client_gets(first);
+    story.upstream(rest).upstream("+OK\r\n").client_gets(&format!("{rest}+OK\r\n"));
+}
+
+#[test]
+fn who_writes_bulky_values_as_a_habit_leaves_the_lane() {
+    let bulky = format!("SET k {}\r\n", "x".repeat(16_000));
+    let mut story = Story::on_a_lane();
+    story.session.settings = Rc::new(Settings { resend_bytes: 1 << 20, ..(*story.session.settings).clone() });
+    story.session.handle_shortage(None);
+    let write = |story: &mut Story, command: &str| {
+        story.client(command);
+        let home = story.session.home();
+        if home == Home::Own {
+            return home;
+        }
+        let count = story.session.to_send(false).len();
+        story.session.sent(count);
+        story.upstream("+OK\r\n").client_gets("+OK\r\n");
+        home
+    };
+    for _ in 0..20 {
+        // Now and then is no habit.
+        assert_eq!(write(&mut story, &bulky), Home::Lane);
+        assert_eq!(write(&mut story, "SET k v\r\n"), Home::Lane);
+        assert_eq!(write(&mut story, "SET k v\r\n"), Home::Lane);
+    }
+    let stayed = (0..20).take_while(|_| write(&mut story, &bulky) == Home::Lane).count();
+    assert_eq!(stayed, 7);
+}
