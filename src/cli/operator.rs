@@ -82,7 +82,7 @@ pub(crate) fn run(command: impl Future<Output = Ended>) -> ExitCode {
         Ok(Verdict::No) => ExitCode::from(1),
         Err(error) => {
             tell(&format!("error: {error}\n"));
-            ExitCode::from(if matches!(error, AskError::Refused(_)) { 1 } else { 3 })
+            ExitCode::from(if matches!(error, AskError::Refused(_) | AskError::NotNow(_)) { 1 } else { 3 })
         }
     }
 }

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderValue};
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -55,6 +55,9 @@ pub enum AskError {
     /// The process refused; nothing was changed.
     #[error("{0}")]
     Refused(String),
+    /// It cannot say now: it is ending, or too much is asked of it. Another time it may.
+    #[error("{0}")]
+    NotNow(String),
 }
 
 /// Where a process is asked.
@@ -256,6 +259,7 @@ impl AdminClient {
             return serde_json::from_slice(&body).map_err(|error| self.failed(error));
         }
         match serde_json::from_slice::<Refused>(&body) {
+            Ok(refused) if status == StatusCode::SERVICE_UNAVAILABLE => Err(AskError::NotNow(refused.error)),
             Ok(refused) => Err(AskError::Refused(refused.error)),
             Err(_) => Err(self.failed(format!("{status}: {}", String::from_utf8_lossy(&body).trim()))),
         }

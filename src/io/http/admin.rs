@@ -104,7 +104,10 @@ async fn ask_hooks(
     let (reply, answer) = oneshot::channel();
     match owner.hooks.try_send(asked(reply)) {
         Ok(()) => told(answer).await,
-        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "busy: too many questions about hooks wait already"),
+        Err(TrySendError::Closed(_)) => failed(StatusCode::SERVICE_UNAVAILABLE, ENDING),
+        Err(TrySendError::Full(_)) => {
+            failed(StatusCode::SERVICE_UNAVAILABLE, "busy: too many questions about hooks wait already")
+        }
     }
 }
 

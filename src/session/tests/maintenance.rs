@@ -129,7 +129,8 @@ fn a_library_is_known_by_its_name() {
         ("whatever", Library::Unknown, Moment::BehindReply),
     ] {
         let mut story = Story::on_a_lane();
-        story.client(&format!("CLIENT SETINFO LIB-NAME {name}\r\n")).client_gets("+OK\r\n");
+        story.client(&format!("CLIENT SETINFO LIB-NAME {name}\r\n"));
+        story.upstream_gets("CLIENT SETINFO LIB-NAME changeover|").upstream("+OK\r\n").client_gets("+OK\r\n");
         assert_eq!((story.session.library(), story.session.moment()), (library, moment), "{name}");
     }
     assert_eq!(Library::RedisRs.moment(true), Moment::InLull);
