@@ -1,5 +1,5 @@
 """redis-py, unmodified and with its default settings, while the pair behind it is patched: not one error, every
-increment exactly once.
+increment exactly once. Those of its clients that speak RESP3 demand maintenance notifications, where it knows them.
 
 Run by tests/it/rollout/libraries.rs. Works until the file --stop exists; exit code 0 when nothing was noticed.
 """
@@ -12,9 +12,20 @@ import time
 import redis
 
 
+def options(protocol):
+    if protocol == 3:
+        try:
+            from redis.maint_notifications import MaintNotificationsConfig
+            return {"maint_notifications_config": MaintNotificationsConfig(enabled=True)}
+        except ImportError:
+            pass
+    return {}
+
+
 def work(args, number, protocol, problems, counts):
     key, value = f"py:{number}", 0
-    r = redis.Redis(host="localhost", port=args.port, ssl=True, ssl_ca_certs=args.ca, protocol=protocol)
+    r = redis.Redis(host="localhost", port=args.port, ssl=True, ssl_ca_certs=args.ca, protocol=protocol,
+                    **options(protocol))
     try:
         while not os.path.exists(args.stop):
             told = r.incr(key)
