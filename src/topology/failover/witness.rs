@@ -160,8 +160,9 @@ impl Pair {
                 return releases || others;
             }
             Want::Hold if self.kept.holder.is_none() => self.first(ask, now),
-            // Released by whoever holds it; or it has moved on from a state that it had agreed about.
-            Want::Hold => mine || others && (self.released || expired && agreed),
+            // It has moved on from a state that it had agreed about. Whoever has missed a change of the holder may have missed
+            // writes as well, although the other has nothing against it any more.
+            Want::Hold => mine || others && expired && agreed,
             Want::Vote => mine || others && expired && agreed,
             Want::VoteDead => mine || others && agreed && (expired || self.is_dead(ask, now)),
         };

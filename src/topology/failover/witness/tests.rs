@@ -53,6 +53,16 @@ fn who_has_slept_through_a_change_gets_no_vote_against_it() {
 }
 
 #[test]
+fn who_has_slept_through_a_change_does_not_get_what_is_released_afterwards() {
+    let mut story = Story::held();
+    assert!(story.granted(B, Want::Vote, 1, 5000));
+    assert!(story.granted(B, Want::Release, 2, 6000), "its node has died");
+    assert!(!story.granted(A, Want::Hold, 1, 6001), "what was written meanwhile is not at A");
+    assert!(!story.granted(A, Want::Hold, 1, 60_000));
+    assert!(story.granted(A, Want::Hold, 2, 60_000), "unless it knows about it");
+}
+
+#[test]
 fn what_is_released_is_given_at_once_and_an_old_release_counts_for_nothing() {
     let mut story = Story::held();
     assert!(!story.granted(A, Want::Release, 0, 100), "of another term");
