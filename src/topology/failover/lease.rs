@@ -162,7 +162,7 @@ impl Lease {
         let (want, every) = match standing {
             Standing::Serving => (Want::Hold, RENEW_EVERY),
             Standing::Following => (Want::Release, WATCH_EVERY),
-            Standing::Dead => (Want::Release, RENEW_EVERY),
+            Standing::Dead => (Want::Dead, RENEW_EVERY),
             Standing::Pressing { .. } if self.elected => (Want::Vote, RENEW_EVERY),
             Standing::Pressing { dead: false } => (Want::Vote, PRESS_EVERY),
             Standing::Pressing { dead: true } => (Want::VoteDead, PRESS_EVERY),
@@ -175,7 +175,7 @@ impl Lease {
         self.asked = Some(Asked { want, at: now, bond: self.bond });
         match want {
             // From here on it may give the pair away.
-            Want::Release if self.bond != Bond::Free => self.bond = LAPSED,
+            Want::Release | Want::Dead if self.bond != Bond::Free => self.bond = LAPSED,
             // From here on it may take us for the holder.
             Want::Hold | Want::Vote | Want::VoteDead if self.bond == Bond::Free => {
                 self.bond = Bond::Held { until: now + self.length, told: false };
@@ -201,7 +201,7 @@ impl Lease {
         (self.heard, self.holder) = (Some(now), answer.holder);
         let mine = answer.holder == Some(self.me);
         let untold = matches!(self.bond, Bond::Held { told: false, .. });
-        if answer.granted && asked.want != Want::Release {
+        if answer.granted && !matches!(asked.want, Want::Release | Want::Dead) {
             self.term = answer.term;
             self.bond = Bond::Held { until: asked.at + self.length, told: true };
             self.elected = asked.want != Want::Hold;

@@ -51,6 +51,8 @@ pub enum Want {
     Hold,
     /// "My node is not in service, and will not be by this term": the other may have the pair.
     Release,
+    /// "My node was in service, and is dead": the other may have the pair, if it has agreed about this term.
+    Dead,
     /// "The node that I follow is silent": the pair, once the lease has run out.
     Vote,
     /// "The process that I follow refuses connections": the pair, unless the process beside it has just renewed.
@@ -89,7 +91,10 @@ struct Pair {
     renewed: Option<Duration>,
     /// The process of Redis that the holder has named.
     process: String,
+    /// By a process that sees the other node in service.
     released: bool,
+    /// The holder says that its node is.
+    dead: bool,
     /// The latest connection on which the process beside each node has asked.
     lines: BTreeMap<NodeId, u64>,
     /// Before there is a holder: who has claimed with the highest term, and when the first did.
@@ -151,18 +156,19 @@ impl Pair {
         let mine = self.kept.holder == Some(ask.node);
         let others = self.kept.holder.is_some() && !mine;
         let agreed = ask.term == self.kept.term;
-        let expired = self.released || self.until <= now;
+        let expired = self.released || self.dead || self.until <= now;
         let gives_way = match ask.want {
             Want::Watch => return false,
-            Want::Release => {
+            Want::Release | Want::Dead => {
                 let releases = mine && agreed;
-                self.released |= releases;
+                self.released |= releases && ask.want == Want::Release;
+                self.dead |= releases && ask.want == Want::Dead;
                 return releases || others;
             }
             Want::Hold if self.kept.holder.is_none() => self.first(ask, now),
-            // It has moved on from a state that it had agreed about. Whoever has missed a change of the holder may have missed
-            // writes as well, although the other has nothing against it any more.
-            Want::Hold => mine || others && expired && agreed,
+            // Released by whoever sees it in service; or it has moved on from a state that it had agreed about. Whoever has missed
+            // a change of the holder may have missed writes as well: that the other's node is dead proves nothing for it.
+            Want::Hold => mine || others && (self.released || expired && agreed),
             Want::Vote => mine || others && expired && agreed,
             Want::VoteDead => mine || others && agreed && (expired || self.is_dead(ask, now)),
         };
@@ -196,7 +202,7 @@ impl Pair {
         }
         let length = lease(ask.lease_ms);
         self.kept.lease_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        (self.until, self.released, self.claimed) = (now + length + SLACK, false, None);
+        (self.until, self.released, self.dead, self.claimed) = (now + length + SLACK, false, false, None);
         (self.renewed, self.process) = match ask.want {
             Want::Hold => (Some(now), ask.process.clone()),
             _ => (None, String::new()),

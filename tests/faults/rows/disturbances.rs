@@ -61,7 +61,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "wall-clock",
-        title: "all wall clocks jump ahead by an hour, then back by two; then the primary dies",
+        title: "the wall clocks of both proxies jump ahead by an hour, then back by two; then the primary dies",
         modes: EVERY,
         daily: NEVER,
         needs: Needs::Compiler,

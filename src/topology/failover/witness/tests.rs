@@ -53,13 +53,14 @@ fn who_has_slept_through_a_change_gets_no_vote_against_it() {
 }
 
 #[test]
-fn who_has_slept_through_a_change_does_not_get_what_is_released_afterwards() {
+fn who_has_slept_through_a_change_does_not_get_the_pair_because_the_other_node_has_died() {
     let mut story = Story::held();
     assert!(story.granted(B, Want::Vote, 1, 5000));
-    assert!(story.granted(B, Want::Release, 2, 6000), "its node has died");
+    assert!(story.granted(B, Want::Dead, 2, 6000));
     assert!(!story.granted(A, Want::Hold, 1, 6001), "what was written meanwhile is not at A");
     assert!(!story.granted(A, Want::Hold, 1, 60_000));
-    assert!(story.granted(A, Want::Hold, 2, 60_000), "unless it knows about it");
+    assert!(story.granted(B, Want::Release, 2, 60_001), "unless the other sees it in service");
+    assert!(story.granted(A, Want::Hold, 1, 60_002));
 }
 
 #[test]
