@@ -3,7 +3,7 @@
 //! Conversations append whole commands; the lane's own task runs after all of them have, sends what was gathered in one
 //! write, reads what came back in one read, and hands each reply to the conversation whose command is the oldest
 //! without one. Redis then reads and writes batches, which is why a lane costs it a fraction of what connections cost.
-//! A batch as large as Redis reads at once leaves at once: Redis works on it while the rest is still being decrypted.
+//! A batch that the kernel carries in one piece leaves at once: Redis works on it while the rest is still being decrypted.
 //!
 //! A lane carries only commands whose meaning does not live in the connection (`session::affinity`), and belongs to one
 //! node, one epoch and one (user, protocol, database). It never decides to move: conversations leave it, and it ends
@@ -36,8 +36,9 @@ use super::worker::Worker;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A lane that has had no passenger for this long ends.
 const EMPTY: Duration = Duration::from_secs(10);
-/// So much gathered is sent at once: what Redis reads at a time (PROTO_IOBUF_LEN).
-const BATCH: usize = 16 * 1024;
+/// So much gathered is sent at once: the most that the kernel carries in one piece (GSO_MAX_SIZE). Each piece has a
+/// price of its own, about that of 16 KiB.
+const BATCH: usize = 64 * 1024;
 /// Reads of one wake-up before others get their turn.
 const READS: usize = 8;
 /// A buffer that is larger than this is given back when it is empty.
@@ -175,29 +176,8 @@ impl Lane {
 
     /// Appends whole commands of one conversation; [`Lane::owe`] says whose they are.
     pub(super) fn begin(&self, bytes: &[u8]) -> usize {
-        let rest = if bytes.len() >= BATCH && self.out.borrow().is_empty() { self.send_at_once(bytes) } else { bytes };
-        self.out.borrow_mut().extend_from_slice(rest);
+        self.out.borrow_mut().extend_from_slice(bytes);
         bytes.len()
-    }
-
-    /// Sends a large command without gathering it first; returns what the connection did not take.
-    fn send_at_once<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        let (waker, mut link) = (self.waker.borrow(), self.link.borrow_mut());
-        let (Some(waker), Some(link)) = (waker.as_ref(), link.as_mut().filter(|link| !link.broken)) else {
-            return bytes;
-        };
-        match Pin::new(&mut link.upstream).poll_write(&mut Context::from_waker(waker), bytes) {
-            Poll::Ready(Ok(count)) if count > 0 => {
-                link.taken += count as u64;
-                link.unflushed = true;
-                bytes.get(count..).unwrap_or_default()
-            }
-            Poll::Ready(_) => {
-                link.broken = true;
-                bytes
-            }
-            Poll::Pending => bytes,
-        }
     }
 
     /// The `bytes` just appended were so many commands of that conversation; some of them `wrote`.

@@ -39,19 +39,12 @@ pub(super) struct Affinity {
     tied: bool,
     /// Replies or commands are large: others on a lane would wait for them.
     large: bool,
-    /// Grows with every command that is [`BULKY`], shrinks with every other.
-    bulk: u8,
     /// An upstream of its own was needed a short while ago.
     recent: bool,
 }
 
 /// A command or reply of more bytes than this keeps others on a lane waiting.
-pub(super) const LARGE: u64 = 64 * 1024;
-/// Redis reads 16 KiB at a time from a connection and looks at the others before it reads on: commands of more bytes than
-/// this it cannot take in batches from a lane, so that a lane makes them dearer.
-pub(super) const BULKY: u64 = 8 * 1024;
-/// So many bulky commands more than others (twice) are a habit.
-const HABIT: u8 = 16;
+const LARGE: u64 = 64 * 1024;
 /// What lanes are called at the server, once one of their clients has named itself.
 const SHARED_NAME: &[u8] = b"changeover";
 
@@ -65,17 +58,6 @@ impl Affinity {
     pub(super) fn tie(&mut self) {
         self.tied = true;
         self.large |= self.home == Home::Lane;
-    }
-
-    /// A command of so many bytes was taken on a lane; true when the session writes bulky ones as a habit.
-    #[inline]
-    pub(super) fn weigh(&mut self, bytes: u64) -> bool {
-        self.bulk = if bytes > BULKY { self.bulk.saturating_add(2) } else { self.bulk.saturating_sub(1) };
-        let habit = self.bulk >= HABIT;
-        if habit {
-            self.bulk = 0;
-        }
-        habit
     }
 }
 
@@ -121,10 +103,10 @@ impl Session {
         let need = need(found);
         if self.affinity.home == Home::Own {
             self.affinity.tied |= matches!(need, Need::OwnForGood);
-            self.affinity.recent |= matches!(need, Need::OwnForNow) || shape.len > BULKY;
+            self.affinity.recent |= matches!(need, Need::OwnForNow) || shape.len > LARGE;
             return false;
         }
-        self.affinity.large |= self.affinity.weigh(shape.len) || shape.len > LARGE;
+        self.affinity.large |= shape.len > LARGE;
         match need {
             Need::Anything => return false,
             Need::Remembered if self.remember(found) => return true,

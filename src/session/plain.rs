@@ -11,8 +11,10 @@ use bytes::BytesMut;
 
 use crate::protocol::command::{Class, lookup};
 
-use super::affinity::BULKY;
 use super::{Kind, Phase, Session};
+
+/// A command of more bytes is looked at: it may have to be kept, or refused, or may not stay on a lane.
+const SMALL: usize = 8 * 1024;
 
 impl Session {
     /// Takes the plain command at the beginning of `input`; says how many bytes that was. `None`: it needs a closer look.
@@ -23,7 +25,7 @@ impl Session {
         if self.settings.receipts.is_some() {
             return None;
         }
-        let whole = self.framer.whole(input).filter(|whole| whole.len as u64 <= BULKY)?;
+        let whole = self.framer.whole(input).filter(|whole| whole.len <= SMALL)?;
         let found = lookup(whole.name.of(input)?).filter(|found| found.blocks.is_none() && found.subs.is_empty())?;
         let kind = match found.class {
             Class::Read => Kind::Read,
@@ -33,7 +35,6 @@ impl Session {
         self.pipeline.push_plain(input.get(..whole.len)?, found.class).then(|| {
             self.tally.command(kind);
             self.doomed = false;
-            self.affinity.weigh(0);
             whole.len
         })
     }

@@ -1,7 +1,6 @@
 //! The TLS handshake of one client, under a deadline, and how it can fail.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use rustls::HandshakeKind;
 use tokio::net::TcpStream;
@@ -19,7 +18,7 @@ use super::wire::Wire;
 const TLS_BUFFER: usize = 64 * 1024;
 
 /// Shakes hands; `None` when that failed, which has been counted.
-pub(super) async fn accept(worker: &Rc<Worker>, tls: &Arc<ServerSide>, socket: Guest) -> Option<TlsStream<Wire>> {
+pub(super) async fn accept(worker: &Rc<Worker>, tls: &ServerSide, socket: Guest) -> Option<TlsStream<Wire>> {
     let began = clock::now();
     let stream = match socket {
         Guest::Here(stream) => stream,

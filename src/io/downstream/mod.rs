@@ -64,10 +64,9 @@ const KEEP: usize = 16 * 1024;
 pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: Guest) {
     worker.stats.add(Counter::ConnectionsAccepted, 1);
     let seat = worker.sit(clock::now());
-    // Boxed, so that what only the handshake needs is given back after it.
-    let reason = match Box::pin(handshake::accept(&worker, &tls, socket)).await {
-        Some(client) => {
-            let conversation = Conversation::new(Rc::clone(&worker), Rc::clone(&seat), client);
+    // Boxed, so that what only the beginning needs is given back after it.
+    let reason = match Box::pin(meet(&worker, &tls, &seat, socket)).await {
+        Some(conversation) => {
             let reason = std::future::poll_fn(|cx| conversation.borrow_mut().poll(cx)).await;
             conversation.borrow_mut().end();
             reason
@@ -76,6 +75,12 @@ pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: G
     };
     worker.stats.add(reason, 1);
     worker.leave(&seat);
+}
+
+/// Shakes hands; `None` when that failed.
+async fn meet(worker: &Rc<Worker>, tls: &ServerSide, seat: &Rc<Seat>, socket: Guest) -> Option<Passenger> {
+    let client = handshake::accept(worker, tls, socket).await?;
+    Some(Conversation::new(Rc::clone(worker), Rc::clone(seat), client))
 }
 
 /// A conversation as a lane knows it.

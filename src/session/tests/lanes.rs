@@ -60,30 +60,3 @@ fn a_huge_reply_that_something_stands_behind_is_passed_on() {
     story.upstream(first).client_gets(first);
     story.upstream(rest).upstream("+OK\r\n").client_gets(&format!("{rest}+OK\r\n"));
 }
-
-#[test]
-fn who_writes_bulky_values_as_a_habit_leaves_the_lane() {
-    let bulky = format!("SET k {}\r\n", "x".repeat(16_000));
-    let mut story = Story::on_a_lane();
-    story.session.settings = Rc::new(Settings { resend_bytes: 1 << 20, ..(*story.session.settings).clone() });
-    story.session.handle_shortage(None);
-    let write = |story: &mut Story, command: &str| {
-        story.client(command);
-        let home = story.session.home();
-        if home == Home::Own {
-            return home;
-        }
-        let count = story.session.to_send(false).len();
-        story.session.sent(count);
-        story.upstream("+OK\r\n").client_gets("+OK\r\n");
-        home
-    };
-    for _ in 0..20 {
-        // Now and then is no habit.
-        assert_eq!(write(&mut story, &bulky), Home::Lane);
-        assert_eq!(write(&mut story, "SET k v\r\n"), Home::Lane);
-        assert_eq!(write(&mut story, "SET k v\r\n"), Home::Lane);
-    }
-    let stayed = (0..20).take_while(|_| write(&mut story, &bulky) == Home::Lane).count();
-    assert_eq!(stayed, 7);
-}
