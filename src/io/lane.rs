@@ -61,6 +61,8 @@ pub(super) struct Lane {
     /// Who has written since it was asked for.
     wrote: RefCell<Vec<Ticket>>,
     passengers: Cell<usize>,
+    /// The newest so many of `owed` have not been sent.
+    gathered: Cell<usize>,
     waker: RefCell<Option<Waker>>,
     waiting: RefCell<Vec<Waker>>,
     link: RefCell<Option<Link>>,
@@ -126,6 +128,7 @@ impl Lane {
             out: RefCell::default(),
             owed: RefCell::default(),
             passengers: Cell::new(0),
+            gathered: Cell::new(0),
             waker: RefCell::default(),
             waiting: RefCell::default(),
             link: RefCell::default(),
@@ -188,7 +191,10 @@ impl Lane {
                 last.commands += commands;
                 last.bytes += bytes;
             }
-            _ => owed.push_back(Owed::Replies(Run { to: Ticket(Rc::clone(to), ticket), commands, bytes })),
+            _ => {
+                owed.push_back(Owed::Replies(Run { to: Ticket(Rc::clone(to), ticket), commands, bytes }));
+                self.gathered.set(self.gathered.get() + 1);
+            }
         }
         drop(owed);
         if wrote {
@@ -200,6 +206,13 @@ impl Lane {
             self.send(&mut Context::from_waker(waker));
         }
         self.wake();
+    }
+
+    /// The node still works on what it got, so that what was gathered gains little by leaving at once, and others may
+    /// join it.
+    fn more_may_come(&self) -> bool {
+        let gathered = self.gathered.get();
+        gathered > 0 && self.owed.borrow().len() > gathered
     }
 
     /// Asks for one receipt for all the writes that were gathered.
@@ -214,6 +227,7 @@ impl Lane {
     /// Sends what was gathered, as far as the connection takes it. `cx` is that of the lane's task.
     fn send(&self, cx: &mut Context<'_>) {
         self.ask_receipt();
+        self.gathered.set(0);
         let mut link = self.link.borrow_mut();
         let Some(link) = link.as_mut() else { return };
         let mut out = self.out.borrow_mut();
@@ -354,6 +368,7 @@ pub(super) async fn run(worker: Rc<Worker>, lane: Rc<Lane>, target: Target) {
             let mut ride = Ride {
                 framer: ReplyFramer::new(ReplyLimits::default()),
                 empty_since: None,
+                waits: false,
                 timer: Box::pin(tokio::time::sleep(EMPTY)),
             };
             let lost = std::future::poll_fn(|cx| ride.poll(cx, &worker, &lane)).await;
@@ -421,6 +436,8 @@ async fn greet(upstream: &mut Upstream, mut greeting: Greeting) -> Option<Option
 struct Ride {
     framer: ReplyFramer,
     empty_since: Option<Duration>,
+    /// What was gathered waits for whoever has become ready meanwhile.
+    waits: bool,
     timer: Pin<Box<tokio::time::Sleep>>,
 }
 
@@ -435,7 +452,12 @@ impl Ride {
             }
             return Poll::Ready(true);
         }
-        lane.send(cx);
+        self.waits = !self.waits && lane.more_may_come();
+        if self.waits {
+            let _after_the_others = std::pin::pin!(tokio::task::yield_now()).poll(cx);
+        } else {
+            lane.send(cx);
+        }
         for round in 0..READS {
             let mut scratch = worker.scratch.borrow_mut();
             let mut buffer = ReadBuf::new(&mut scratch);
