@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::cli::operator::{self, Ended, Reach, Verdict};
 use crate::cli::show::say;
-use crate::io::admin::ViewStatus;
+use crate::io::admin::status::ViewStatus;
 
 /// End a doubt: follow this node although nothing proves that it has the data
 #[derive(Debug, clap::Args)]

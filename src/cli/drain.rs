@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::cli::operator::{self, Ended, Reach, Verdict};
 use crate::cli::show::{counted, say, tell, time_ms};
-use crate::io::admin::{DrainCut, DrainStatus};
-use crate::io::admin_client::{AdminClient, AskError};
+use crate::io::admin::client::{AdminClient, AskError};
+use crate::io::admin::status::{DrainCut, DrainStatus};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(500);

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use crate::cli::operator::{self, Ended, Reach, Verdict};
 use crate::cli::show::{count, say, time};
-use crate::io::admin_events::{AdminEvent, What};
+use crate::io::admin::events::{AdminEvent, What};
 
 /// Show what happened: changes of primary, holds, drains, doubts
 #[derive(Debug, clap::Args)]

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use crate::cli::show::tell;
 use crate::config::{AdminAddress, AdminLogin, admin_address, default_admin};
-use crate::io::admin_access::Access;
-use crate::io::admin_client::{AdminClient, AskError};
+use crate::io::admin::access::Access;
+use crate::io::admin::client::{AdminClient, AskError};
 
 /// For the help of every operator command.
 pub(crate) const EXIT_CODES: &str =

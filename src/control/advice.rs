@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::hands::setting;
 use crate::config::Config;
-use crate::io::admin_examination::{CertificateExamined, Examination, FindingReport, Look, NodeExamined};
+use crate::io::admin::examination::{CertificateExamined, Examination, FindingReport, Look, NodeExamined};
 use crate::io::client::{Link, LinkError, Target};
 use crate::io::clock;
 use crate::io::tls::expiry;

@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::io::admin::{ChangeKind, ChangeReport, Status, ms};
+use crate::io::admin::ms;
+use crate::io::admin::status::{ChangeKind, ChangeReport, Status};
 
 /// How long workers may take to say what a change felt like.
 const SETTLES_IN: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::io::admin_events::{AdminEvent, Tail, What};
+use crate::io::admin::events::{AdminEvent, Tail, What};
 
 /// How many are kept.
 const KEPT: usize = 256;

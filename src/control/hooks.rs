@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::config::fleet::Run;
 use crate::io::admin::Refused;
-use crate::io::admin_hooks::{HookAsked, HookOrder, HookState, HookStatus};
+use crate::io::admin::hooks::{HookAsked, HookOrder, HookState, HookStatus};
 use crate::io::exec::{Ended, Job, JobFolder, boot_id, write_whole};
 
 /// The file with the id of the system's start at which a hook was begun.

@@ -3,11 +3,6 @@
 //! What stands here is the only code that touches sockets, files, the clock and other processes.
 
 pub mod admin;
-pub mod admin_access;
-pub mod admin_client;
-pub mod admin_events;
-pub mod admin_examination;
-pub mod admin_hooks;
 pub mod client;
 pub mod clock;
 mod downstream;

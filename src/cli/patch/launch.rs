@@ -13,7 +13,7 @@ use crate::cli::operator::json;
 use crate::cli::show::{Paint, say, tell};
 use crate::config::fleet::{Choice, Fleet, Run};
 use crate::control::rollout::{self, Means, Told, agent, sight};
-use crate::io::admin_access::Access;
+use crate::io::admin::access::Access;
 use crate::io::clock;
 use crate::io::exec::{JobFolder, write_whole};
 use crate::io::journal_file::JournalFile;

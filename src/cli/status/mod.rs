@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 
 use crate::cli::operator::{self, Ended, Reach, Verdict};
 use crate::cli::show::{Paint, say};
-use crate::io::admin::Status;
-use crate::io::admin_client::AskError;
+use crate::io::admin::client::AskError;
+use crate::io::admin::status::Status;
 
 mod page;
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::cli::show::{Paint, bytes, count, counted, indented, table, time, time_ms};
-use crate::io::admin::{
+use crate::io::admin::status::{
     Acknowledge, ChangeReport, FailoverStatus, NodeLink, NodeRole, NodeStatus, Status, ViewState, WitnessStatus,
 };
 

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::page::page;
 use crate::cli::show::Paint;
-use crate::io::admin::{
+use crate::io::admin::status::{
     ChangeKind, ChangeReport, ConnectionsStatus, DrainStatus, FailoverStatus, FeltStatus, HoldStatus, NodeLink,
     NodeRole, NodeStatus, PeerStatus, Status, ViewState, ViewStatus, WitnessStatus,
 };

@@ -2,8 +2,9 @@
 
 use super::Owner;
 use crate::control::holding::{End, Ended};
-use crate::io::admin::{ChangeReport, SwitchoverReport, ms, whole_ms};
-use crate::io::admin_events::What;
+use crate::io::admin::events::What;
+use crate::io::admin::status::ChangeReport;
+use crate::io::admin::{SwitchoverReport, ms, whole_ms};
 use crate::io::clock;
 use crate::topology::failover::Note;
 

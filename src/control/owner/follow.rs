@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::Owner;
 use crate::control::changes::Felt;
-use crate::io::admin::{ChangeKind, ChangeReport, Refused, ViewStatus, ms};
-use crate::io::admin_events::What;
+use crate::io::admin::events::What;
+use crate::io::admin::status::{ChangeKind, ChangeReport, ViewStatus};
+use crate::io::admin::{Refused, ms};
 use crate::io::clock;
 use crate::io::probe::Sighting;
 use crate::metrics::events::Probe;

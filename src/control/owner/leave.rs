@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use super::Owner;
 use crate::control::channel::Kind;
-use crate::io::admin::{DrainCut, DrainStatus, Refused, ms, whole_ms};
-use crate::io::admin_events::What;
+use crate::io::admin::events::What;
+use crate::io::admin::status::{DrainCut, DrainStatus};
+use crate::io::admin::{Refused, ms, whole_ms};
 use crate::io::notify;
 use crate::io::orders::{Drain, DrainTally, Elsewhere};
 use crate::metrics::worker::{Counter, Gauge, Totals};

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::Owner;
-use crate::io::admin::Acknowledge;
+use crate::io::admin::status::Acknowledge;
 use crate::topology::{NodeId, Reach};
 
 /// A replica acknowledges once a second; one that has not for longer than this (seconds) may be frozen.

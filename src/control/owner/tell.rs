@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::Owner;
 use crate::config::FailoverMode;
-use crate::io::admin::{
+use crate::io::admin::status::{
     ConnectionsStatus, FailoverStatus, FeltStatus, HoldStatus, NodeLink, NodeRole, NodeStatus, PeerStatus, Status,
-    ViewState, ViewStatus, WitnessStatus, whole_ms,
+    ViewState, ViewStatus, WitnessStatus,
 };
+use crate::io::admin::whole_ms;
 use crate::io::clock;
 use crate::metrics::worker::{Counter, Gauge, Totals};
 use crate::topology::{Gone, NoPrimary, NodeId, Reach, Role};

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use crate::config::fleet::{Fleet, Node, command_name};
+use crate::io::admin::access::Access;
+use crate::io::admin::client::AskError;
+use crate::io::admin::hooks::{HookOrder, HookState};
 use crate::io::admin::whole_ms;
-use crate::io::admin_access::Access;
-use crate::io::admin_client::AskError;
-use crate::io::admin_hooks::{HookOrder, HookState};
 use crate::io::clock;
 use crate::patch::journal::Felt;
 use crate::patch::plan::{Hook, Plan, ShardPlan};

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::fleet::{Fleet, Node};
-use crate::io::admin::{FeltStatus, Status};
-use crate::io::admin_access::Access;
+use crate::io::admin::access::Access;
+use crate::io::admin::status::{FeltStatus, Status};
 use crate::io::clock;
 use crate::patch::journal::{At, Felt, Record};
 use crate::patch::plan::{Plan, Step};

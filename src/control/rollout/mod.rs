@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::fleet::Fleet;
-use crate::io::admin_access::Access;
+use crate::io::admin::access::Access;
 use crate::io::clock;
 use crate::io::journal_file::{JournalFile, JournalFileError};
 use crate::patch::health::Observation;

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::config::fleet::{Fleet, Node};
-use crate::io::admin::{NodeLink, NodeRole, NodeStatus, Status};
-use crate::io::admin_access::Access;
+use crate::io::admin::access::Access;
+use crate::io::admin::status::{NodeLink, NodeRole, NodeStatus, Status};
 use crate::io::clock;
 use crate::patch::health::{NodeSeen, Observation, Proxy, Sight};
 use crate::patch::plan::ShardPlan;
@@ -73,7 +73,7 @@ fn seen(node: &NodeStatus, max_lag: u64) -> NodeSeen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::admin::{ViewState, ViewStatus};
+    use crate::io::admin::status::{ViewState, ViewStatus};
     use crate::patch::health::healthy;
     use crate::patch::plan::Steps;
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::{Means, agent};
 use crate::config::fleet::{Node, Run};
-use crate::io::admin::{DrainStatus, Outcome, Progress, Status, SwitchoverOrder, whole_ms};
-use crate::io::admin_access::Access;
-use crate::io::admin_client::AskError;
+use crate::io::admin::access::Access;
+use crate::io::admin::client::AskError;
+use crate::io::admin::status::{DrainStatus, Status};
+use crate::io::admin::{Outcome, Progress, SwitchoverOrder, whole_ms};
 use crate::io::clock;
 use crate::io::exec::{Ended, Job, JobFolder};
 use crate::patch::journal::Felt;

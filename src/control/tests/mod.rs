@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::channel::{Kind, Message};
 use crate::config::Secret;
-use crate::io::admin::{AdminRequest, ChangeKind, Outcome, Progress, SwitchoverOrder, ViewState};
+use crate::io::admin::status::{ChangeKind, ViewState};
+use crate::io::admin::{AdminRequest, Outcome, Progress, SwitchoverOrder};
 use crate::io::client::{Login, Reply};
 use crate::io::clock;
 use support::{PATIENCE, Pair, Process, two, until};

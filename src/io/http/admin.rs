@@ -29,11 +29,11 @@ use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Secret;
+use crate::io::admin::examination::Look;
+use crate::io::admin::hooks::{HookAsked, HookOrder, HookStatus};
 use crate::io::admin::{
     AdminHandle, AdminRequest, AdoptOrder, DrainOrder, PROGRESS_LINES, Progress, Refused, SwitchoverOrder,
 };
-use crate::io::admin_examination::Look;
-use crate::io::admin_hooks::{HookAsked, HookOrder, HookStatus};
 
 /// Who may ask.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 
 use crate::io::admin::AdminHandle;
-use crate::io::admin_events::Tail;
+use crate::io::admin::events::Tail;
 
 /// Lines that may wait for a reader.
 const LINES: usize = 16;

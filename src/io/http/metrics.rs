@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::watch;
 
-use crate::io::admin::Status;
+use crate::io::admin::status::Status;
 use crate::io::clock;
 use crate::metrics::exposition::{CONTENT_TYPE, Scrape};
 

@@ -7,11 +7,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
 use super::*;
+use crate::io::admin::client::{AdminClient, AskError};
+use crate::io::admin::status::{DrainStatus, Status, ViewState, ViewStatus};
 use crate::io::admin::{
-    AdminHandle, AdminRequest, DrainStatus, Outcome, Progress, Refused, Status, StepReport, SwitchoverOrder,
-    SwitchoverReport, ViewState, ViewStatus,
+    AdminHandle, AdminRequest, Outcome, Progress, Refused, StepReport, SwitchoverOrder, SwitchoverReport,
 };
-use crate::io::admin_client::{AdminClient, AskError};
 
 /// An admin server on a Unix socket; the test plays the owner.
 struct Served {

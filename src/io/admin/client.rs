@@ -19,13 +19,12 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::config::AdminAddress;
-use crate::io::admin::{
-    AdoptOrder, DrainOrder, DrainStatus, Progress, Refused, Status, SwitchoverOrder, SwitchoverReport, ViewStatus,
-};
-use crate::io::admin_access::Access;
-use crate::io::admin_events::AdminEvent;
-use crate::io::admin_examination::Examination;
-use crate::io::admin_hooks::{HookOrder, HookStatus};
+use crate::io::admin::access::Access;
+use crate::io::admin::events::AdminEvent;
+use crate::io::admin::examination::Examination;
+use crate::io::admin::hooks::{HookOrder, HookStatus};
+use crate::io::admin::status::{DrainStatus, Status, ViewStatus};
+use crate::io::admin::{AdoptOrder, DrainOrder, Progress, Refused, SwitchoverOrder, SwitchoverReport};
 
 /// For connecting, and for the head and the body of an answer.
 const DEADLINE: Duration = Duration::from_secs(15);

@@ -1,11 +1,11 @@
 //! What an operator needs to reach processes beyond this machine: whom to trust, what to show.
 //!
-//! Reads files; `admin_client` uses them. Invariant: a token is sent only inside TLS that was verified.
+//! Reads files; `client` uses them. Invariant: a token is sent only inside TLS that was verified.
 
 use std::sync::Arc;
 
 use crate::config::{AdminAddress, AdminLogin, Secret, UpstreamTls, admin_token};
-use crate::io::admin_client::AdminClient;
+use crate::io::admin::client::AdminClient;
 use crate::io::tls::UpstreamSide;
 
 /// It, read.

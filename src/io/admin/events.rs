@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::io::admin::{ChangeKind, Outcome, Stopped};
+use crate::io::admin::status::ChangeKind;
+use crate::io::admin::{Outcome, Stopped};
 
 /// The newest events, oldest first.
 pub type Tail = VecDeque<Arc<AdminEvent>>;
