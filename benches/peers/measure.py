@@ -38,9 +38,9 @@ for cmd in ("get", "set"):
     WORKLOADS[f"{cmd}-16k"] = (f"-m {cmd} -c 50", 16384, 500)
 WORKLOADS["get-1m"] = ("-m get -c 4", 1 << 20, 16)
 WORKLOADS["rate5k"] = ("-m get -c 20 -r 5000", 64, 1000)
-# Latencies of few connections: who shares a CPU with whom decides them (between 24 and 43 us for the same proxy), and the
-# scheduler decides that anew every time.  So there the proxy gets the last CPU, Redis and the load get the others.
-PLACED = {"get-c1", "rate5k"}
+# Latencies of few connections depend on who shares a CPU with whom, and the scheduler decides that anew every time: between
+# 24 and 43 us for the same proxy.  So there the proxy has a CPU of its own.
+PLACED = {"get-c1": "proxy", "rate5k": "proxy"}
 WORKLOADS["hs"] = ("-m hs -c 8", 64, 1000)      # full handshake + PING + close
 WORKLOADS["hsr"] = ("-m hsr -c 8", 64, 1000)    # the same, resumed session
 MAIN = [w for w in WORKLOADS if not w.startswith("hs")]
@@ -122,8 +122,14 @@ def pin(pids, cpus):
                 pass
 
 
-def unpin(table):
-    pin([os.getpid()] + [p for t in table.values() for p in t["pids"]], set(range(os.cpu_count())))
+def place(how, own, redis_pids):
+    """Who gets which CPU.  node: proxy and Redis share the last one, as on a node of their own, and the load, which would be
+    elsewhere, has the others; proxy: the proxy has the last one, Redis and the load share the others."""
+    every = set(range(os.cpu_count()))
+    last = every if how == "free" else {max(every)}
+    with_load = redis_pids if how == "proxy" and own else []
+    pin(own + [p for p in redis_pids if p not in with_load], last)
+    pin(with_load + [os.getpid()], every if how == "free" else every - last)
 
 
 def attempt(args, *a):
@@ -159,16 +165,10 @@ def run(args):
             rng.shuffle(order)
             for n in order:
                 secs = args.secs * (2 if w == "rate5k" else 1)
-                if args.pin or w in PLACED:
-                    cpus = set(range(os.cpu_count()))
-                    last = {max(cpus)}
-                    own = [p for p in table[n]["pids"] if p not in redis_pids]
-                    pin(own or redis_pids, last)
-                    pin((redis_pids if own else []) + [os.getpid()], cpus - last)
+                own = [p for p in table[n]["pids"] if p not in redis_pids]
+                place(args.place or PLACED.get(w, "free"), own, redis_pids)
                 argv = opts.split() + data + ["-t", str(secs), "-w", str(args.warm)]
                 d = attempt(args, table[n], redis_pids, argv, secs + args.warm + 60)
-                if w in PLACED and not args.pin:
-                    unpin(table)
                 if d is None:
                     continue
                 d.update(round=rnd, workload=w, peer=n)
@@ -178,8 +178,6 @@ def run(args):
             with open(args.out, "w") as f:
                 json.dump(dict(base=args.base, suite=SUITE, secs=args.secs, started=t0, results=results), f)
         print(f"round {rnd + 1} of {args.rounds} done, {time.time() - t0:.0f} s", file=sys.stderr, flush=True)
-    if args.pin:
-        unpin(table)
     if not args.goals:
         show(results, args.base)
 
@@ -375,7 +373,7 @@ for name in ("run", "idle"):
         p.add_argument("--base", default="haproxy1")
         p.add_argument("--goals", action="store_true", help="only the cells that the goals compare; prints no table")
         p.add_argument("--limit", type=float, default=0, help="seconds; no round is begun that would not end by then")
-        p.add_argument("--pin", action="store_true", help="the proxy on the last CPU, Redis and the load on the others, in every workload")
+        p.add_argument("--place", choices=("free", "node", "proxy"), help="who gets which CPU, in every workload (place())")
         p.add_argument("--seed", type=int, default=1)
         p.add_argument("--quiet", type=float, default=0.3, help="cores in use by others that count as quiet")
         p.add_argument("--quiet-wait", type=float, default=10, help="seconds to wait for it, per measurement")

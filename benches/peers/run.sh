@@ -9,9 +9,9 @@ cd "$(dirname "$(readlink -f "$0")")" || exit 1
 [ -n "${INSIDE-}" ] || INSIDE=1 exec ./netns.sh "./$(basename "$0")" "$@"
 export RUN=${RUN:-$(cd ../.. && pwd)/target/peers}
 PEERS=${PEERS-}
-OPTIONS=() SECS=${SECS:-2} LIMIT=${LIMIT:-3000}
+OPTIONS=() LIMIT=${LIMIT:-3000}
 if [ "${1-}" = goals ]; then
-	OPTIONS=(--goals) SECS=1.5 LIMIT=${GOALS_LIMIT:-720}
+	OPTIONS=(--goals) SECS=${SECS:-1.5} LIMIT=${GOALS_LIMIT:-720}
 	PEERS=redis,redis-tls,changeover,changeover-off,haproxy1,floor-mux-tls
 elif [ -n "${WORKLOADS-}" ]; then
 	OPTIONS=(--workloads "$WORKLOADS")
@@ -25,7 +25,7 @@ if [ -z "$PEERS" ]; then PEERS=$STARTED; else
 	# What was asked for and is not installed has been said, and is left out.
 	PEERS=$(tr , '\n' <<<"$PEERS" | grep -xFf <(tr , '\n' <<<"$STARTED") | paste -sd,)
 fi
-./measure.py run --peers "$PEERS" --rounds "${ROUNDS:-5}" --secs "$SECS" --warm 0.4 --limit "$LIMIT" "${OPTIONS[@]}" \
+./measure.py run --peers "$PEERS" --rounds "${ROUNDS:-5}" --secs "${SECS:-2}" --warm 0.4 --limit "$LIMIT" "${OPTIONS[@]}" \
 	--quiet-wait "${QUIET_WAIT:-2}" --retries "${RETRIES:-0}" --out "$RUN/run.json"
 printf '\n### Idle connections\n\n'
 IDLE=$(tr , '\n' <<<"$PEERS" | grep -vxE 'redis|haproxy2|nginx2|.*-plain|twemproxy|floor-(proxy|mux)' | paste -sd,)
