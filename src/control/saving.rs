@@ -125,7 +125,7 @@ mod tests {
         for number in 0..5 {
             fs::write(&file, format!("snapshot {number}")).unwrap();
             set_aside(&file, &folder, 0).unwrap();
-            // The next snapshot is another file.
+            // The next snapshot is another file, and what is set aside is called by its millisecond.
             fs::remove_file(&file).unwrap();
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -13,21 +13,15 @@ import traceback
 
 import redis
 
+from counting import step
+
 
 def work(pool, args, number, problems, counts):
     key, value = f"py:{number}", 0
     r = redis.Redis(connection_pool=pool)
     try:
         while not os.path.exists(args.stop):
-            told = r.incr(key)
-            if told != value + 1:
-                problems.append(f"{key}: {told} after {value}")
-            value = told
-            with r.pipeline() as transaction:
-                transaction.set(f"{key}:t", value).get(f"{key}:t")
-                read = transaction.execute()[1]
-            if int(read) != value:
-                problems.append(f"{key}: read {read}, wrote {value}")
+            value = step(r, key, value, problems)
             if number == 0:
                 popped = r.blpop([f"{key}:q"], timeout=1) if value % 100 == 0 else None
                 if popped:

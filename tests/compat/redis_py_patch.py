@@ -11,6 +11,8 @@ import time
 
 import redis
 
+from counting import step
+
 
 def options(protocol):
     if protocol == 3:
@@ -28,15 +30,7 @@ def work(args, number, protocol, problems, counts):
                     **options(protocol))
     try:
         while not os.path.exists(args.stop):
-            told = r.incr(key)
-            if told != value + 1:
-                problems.append(f"{key}: {told} after {value}")
-            value = told
-            with r.pipeline() as transaction:
-                transaction.set(f"{key}:t", value).get(f"{key}:t")
-                read = transaction.execute()[1]
-            if int(read) != value:
-                problems.append(f"{key}: read {read}, wrote {value}")
+            value = step(r, key, value, problems)
             time.sleep(0.002)
     except Exception as error:  # whatever it is, the application saw it
         problems.append(f"{key}: {error!r} after {value}")
