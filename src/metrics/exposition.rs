@@ -88,7 +88,7 @@ impl Scrape {
 pub fn felt(totals: &Totals) -> [(&'static str, u64); 8] {
     let counter = |counter| totals.counter(counter);
     let stalled = totals.histogram(Histogram::Hold).above(STALL_FELT);
-    let cut = [Counter::ClosedDrainCut, Counter::ClosedStateLost].map(counter).iter().sum();
+    let cut = [Counter::ClosedDrainCut, Counter::ClosedStateLost, Counter::ClosedHalf].map(counter).iter().sum();
     [
         ("refused", counter(Counter::RefusedCommands)),
         ("unknown", counter(Counter::UnknownOutcomes)),

@@ -48,6 +48,7 @@ series! {
         ClosedMoved = CONNECTIONS_CLOSED "moved",
         ClosedDrainCut = CONNECTIONS_CLOSED "drain_cut",
         ClosedStateLost = CONNECTIONS_CLOSED "state_lost",
+        ClosedHalf = CONNECTIONS_CLOSED "half_reply",
         ClosedKilled = CONNECTIONS_CLOSED "killed",
         HandshakeFull = HANDSHAKES "full",
         HandshakeResumed = HANDSHAKES "resumed",

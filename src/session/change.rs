@@ -8,6 +8,7 @@ use crate::protocol::command::{Class, Transaction};
 use crate::protocol::encode;
 use crate::protocol::refusal::Refusal;
 
+use super::stream::Stream;
 use super::transaction::{doubt_queued, settle_exec};
 use super::{Phase, Session};
 
@@ -17,14 +18,16 @@ impl Session {
     pub fn detach(&mut self, out: &mut BytesMut) {
         let unblocked = matches!(self.phase, Phase::Refused(Refusal::Unblocked));
         let refused = self.refusing();
-        if matches!(self.phase, Phase::Raw) || self.assembly.half_delivered() {
-            (self.closing, self.lost) = (true, true);
+        let half = self.assembly.half_delivered();
+        if half || matches!(self.phase, Phase::Raw) {
+            self.sever(half);
         }
         self.assembly.reset();
         self.stay();
         self.raw.clear();
         self.cutover = None;
         self.parting.clear();
+        self.marker_unanswered = false;
         if !matches!(self.phase, Phase::Detached) {
             self.lose_stream();
             let mut unknown = 0;
@@ -53,6 +56,22 @@ impl Session {
         self.deliver(out);
     }
 
+    /// The rest of what the client has begun to read will never come. Nothing may follow the half: no other reply, no
+    /// error of ours, no push. What was asked and not answered is forgotten, and the conversation ends. `half`: a reply or
+    /// a push was cut; otherwise a stream of replies that nobody counts.
+    pub(super) fn sever(&mut self, half: bool) {
+        (self.closing, self.lost, self.severed) = (true, true, true);
+        self.halved |= half;
+        self.pipeline.clear();
+        self.stream = Stream::default();
+        self.raw.clear();
+        self.parting.clear();
+        self.cutover = None;
+        self.naming = None;
+        self.tail = None;
+        self.maintenance.forget_pending();
+    }
+
     /// A large command was under way: what of it has arrived is gone.
     fn lose_stream(&mut self) {
         if !self.stream.begun() || !self.stream.lose() {
@@ -69,6 +88,9 @@ impl Session {
     pub fn expire(&mut self, text: &str, out: &mut BytesMut) -> u64 {
         if self.begun() || self.refusing() {
             self.detach(out);
+        }
+        if self.severed {
+            return 0;
         }
         self.stream.lose();
         let mut answer = BytesMut::new();

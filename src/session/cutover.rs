@@ -25,6 +25,8 @@ pub(super) struct Cutover {
     marker: Vec<u8>,
     /// For the old upstream: the subscription to the marker.
     aside: BytesMut,
+    /// Some of `aside` has been sent.
+    begun: bool,
     /// The old upstream has confirmed the marker's channel, and later delivered the marker.
     old: Side,
     /// The same of the new one.
@@ -64,6 +66,7 @@ impl Session {
         self.cutover = Some(Box::new(Cutover {
             marker,
             aside,
+            begun: false,
             old: Side::Joining,
             new: Side::Joining,
             greeting: Greeting::new(preamble),
@@ -91,6 +94,7 @@ impl Session {
         }
         let Some(cutover) = self.cutover.as_mut().filter(|cutover| !cutover.aside.is_empty()) else { return false };
         drop(cutover.aside.split_to(count.min(cutover.aside.len())));
+        cutover.begun |= count > 0;
         true
     }
 
@@ -171,6 +175,12 @@ impl Session {
         self.cutover.as_ref().is_some_and(|cutover| cutover.denied && cutover.new >= Side::Listening)
     }
 
+    /// The old upstream is lost, and what the second one has said since the marker is all that can follow what the old
+    /// one delivered. Before the marker the second one may repeat what the client has.
+    pub fn may_rescue(&self) -> bool {
+        self.cutover.as_ref().is_some_and(|cutover| cutover.new == Side::Marked)
+    }
+
     /// The second upstream is subscribed, and could take over with a gap.
     pub fn may_cut_over_with_gap(&self) -> bool {
         self.cutover.as_ref().is_some_and(|cutover| cutover.new >= Side::Listening)
@@ -179,11 +189,16 @@ impl Session {
     /// The second upstream takes over; `gap`: messages may have been missed.
     pub fn finish_cutover(&mut self, gap: bool, out: &mut BytesMut) {
         let Some(cutover) = self.cutover.take() else { return };
+        self.tally.gaps += u64::from(gap);
         if self.assembly.half_delivered() {
-            (self.closing, self.lost) = (true, true);
+            // The rest of this message will not come from the other upstream.
+            self.sever(true);
         }
         self.assembly.reset();
-        self.tally.gaps += u64::from(gap);
+        if self.severed {
+            self.phase = Phase::Detached;
+            return;
+        }
         self.upstream_mark = self.mark;
         self.phase = Phase::Open;
         self.parting.clear();
@@ -203,8 +218,11 @@ impl Session {
     /// The second upstream is gone, or not needed any more.
     pub fn cancel_cutover(&mut self) {
         let Some(cutover) = self.cutover.take() else { return };
-        if cutover.aside.is_empty() && !cutover.denied {
+        if cutover.begun && !cutover.denied {
+            // What was begun is finished, or the upstream would take the next command for the rest of it.
+            self.parting.extend_from_slice(&cutover.aside);
             self.part(&cutover.marker);
+            self.marker_unanswered = cutover.old == Side::Joining;
         }
     }
 
@@ -230,13 +248,20 @@ impl Session {
 
     /// The old upstream has refused something that no command of the client asked for: the marker's channel.
     pub(super) fn refused_marker(&mut self) -> bool {
+        if std::mem::take(&mut self.marker_unanswered) {
+            return true;
+        }
         let joining = self.cutover.as_mut().filter(|cutover| cutover.old == Side::Joining && cutover.aside.is_empty());
         joining.map(|cutover| cutover.denied = true).is_some()
     }
 
-    /// The old upstream has confirmed the marker's channel.
-    pub(super) fn confirmed_marker(&mut self) {
-        if let Some(cutover) = &mut self.cutover {
+    /// The old upstream has confirmed a marker's channel, or the end of an earlier one.
+    pub(super) fn confirmed_marker(&mut self, channel: &[u8], begun: bool) {
+        let Some(cutover) = self.cutover.as_mut().filter(|cutover| cutover.marker == channel) else {
+            self.marker_unanswered &= !begun;
+            return;
+        };
+        if begun {
             cutover.old = cutover.old.max(Side::Listening);
         }
     }

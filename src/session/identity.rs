@@ -166,7 +166,7 @@ impl Session {
     /// The client whose invalidations are redirected to this one has lost what the server knew of it: everything that
     /// it has cached is void. False when this is not the moment to say so (half a reply is out): ask again.
     pub fn void_cache(&mut self, out: &mut BytesMut) -> bool {
-        if self.is_raw() {
+        if self.is_raw() || self.severed {
             return true;
         }
         if self.assembly.half_delivered() {
@@ -197,6 +197,9 @@ impl Session {
 
     /// The upstream is another from now on: what the client has cached is void, wherever it hears of that.
     pub(super) fn void_tracked(&mut self, out: &mut BytesMut) {
+        if self.severed {
+            return;
+        }
         if self.state.tracking() {
             match self.state.redirection() {
                 Some(told) => self.voided = Some(told),

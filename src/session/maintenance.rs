@@ -44,6 +44,11 @@ impl Maintenance {
         self.wanted = None;
     }
 
+    /// The command that waits for its turn will not be answered.
+    pub(super) fn forget_pending(&mut self) {
+        self.pending = None;
+    }
+
     /// A command waits for its turn.
     pub(super) fn waits(&self) -> bool {
         self.pending.is_some()

@@ -116,6 +116,8 @@ pub struct Session {
     cutover: Option<Box<Cutover>>,
     /// For the upstream: the end of its subscription to a marker.
     parting: BytesMut,
+    /// The upstream has not yet said whether the client may listen to a marker that is no longer wanted.
+    marker_unanswered: bool,
     tail: Option<Tail>,
     identity: Identity,
     naming: Option<Naming>,
@@ -158,6 +160,10 @@ pub struct Session {
     closing: bool,
     /// It ends because state of the client was lost with its upstream.
     lost: bool,
+    /// The client has the beginning of something whose rest will not come: it gets nothing more.
+    severed: bool,
+    /// That was a reply or a push.
+    halved: bool,
     /// It ends because the client sent something that is not RESP.
     garbled: bool,
     /// It ends because the client is subscribed to more than is kept.
@@ -196,6 +202,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             cutover: None,
             parting: BytesMut::new(),
+            marker_unanswered: false,
             tail: None,
             identity: Identity::default(),
             naming: None,
@@ -222,6 +229,8 @@ impl Session {
             upstream_mark: None,
             closing: false,
             lost: false,
+            severed: false,
+            halved: false,
             garbled: false,
             overfull: false,
             tally: Tally::default(),
@@ -333,6 +342,9 @@ impl Session {
     /// There is something for an upstream to do.
     pub fn wants_upstream(&self) -> bool {
         let needed = self.subscribed() || self.identity.summoned;
+        if self.severed {
+            return false;
+        }
         self.waits() || needed && matches!(self.phase, Phase::Detached)
     }
 
@@ -383,12 +395,13 @@ impl Session {
     pub fn quiet(&self) -> bool {
         let idle = self.pipeline.undelivered() == 0 && !self.stream.open() && self.raw.is_empty() && !self.naming();
         let idle = idle && self.unfamiliar.is_none();
+        let idle = idle && !self.assembly.half_delivered();
         idle && !self.framer.in_command() && !self.transaction.open() && !self.transaction.watching()
     }
 
     /// Everything owed has been delivered, and the conversation is over.
     pub fn finished(&self) -> bool {
-        self.closing && self.pipeline.undelivered() == 0
+        self.closing && (self.severed || self.pipeline.undelivered() == 0)
     }
 
     /// The client said QUIT, or something that ends the conversation happened.
@@ -400,6 +413,11 @@ impl Session {
     /// nobody counts, or the second half of a large reply.
     pub fn lost(&self) -> bool {
         self.lost
+    }
+
+    /// The conversation ends because a reply or a push was cut in the middle.
+    pub fn halved(&self) -> bool {
+        self.halved
     }
 
     /// The conversation ends because the client sent something that is not RESP.

@@ -358,6 +358,12 @@ impl Pipeline {
         self.release();
     }
 
+    /// Forgets everything; what may hold a secret is wiped.
+    pub(super) fn clear(&mut self) {
+        self.bytes.fill(0);
+        *self = Self::default();
+    }
+
     fn release(&mut self) {
         let (count, bytes) = (std::mem::take(&mut self.delivered), std::mem::take(&mut self.delivered_end));
         if count == 1 {

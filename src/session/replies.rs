@@ -77,6 +77,9 @@ impl Assembly {
 impl Session {
     /// A piece of what the upstream sent: all of a reply or push, or (`last` is false) a part of one.
     pub fn handle_reply(&mut self, piece: &[u8], push: bool, last: bool, out: &mut BytesMut) {
+        if self.severed {
+            return;
+        }
         if self.assembly.mode == Mode::Whole {
             if last && self.assembly.partial.is_empty() {
                 self.complete(piece, push, out);
@@ -249,7 +252,15 @@ impl Session {
     }
 
     /// Delivers answers whose turn has come.
+    ///
+    /// While the client has only the beginning of a reply or a push, nothing is: it would stand in the middle.
     pub(super) fn deliver(&mut self, out: &mut BytesMut) {
+        if self.assembly.half_delivered() {
+            return;
+        }
+        if self.severed {
+            return self.pipeline.clear();
+        }
         loop {
             while let Some(answer) = self.pipeline.take_front_answer() {
                 match self.pipeline.front().and_then(|(entry, _)| entry.silent) {

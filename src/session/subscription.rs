@@ -183,8 +183,8 @@ impl Session {
             }
             return;
         }
-        if name.is_some_and(|name| name.starts_with(&self.settings.reserved_channel)) {
-            return self.confirmed_marker();
+        if let Some(marker) = name.filter(|name| name.starts_with(&self.settings.reserved_channel)) {
+            return self.confirmed_marker(marker, begun);
         }
         if let Some(name) = name {
             self.subscriptions.change(kind, begun, name);

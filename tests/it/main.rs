@@ -12,6 +12,7 @@ mod differential;
 mod drain;
 mod durable;
 mod failover;
+mod halves;
 mod hostile;
 mod ids;
 mod lanes;

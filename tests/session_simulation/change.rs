@@ -26,8 +26,12 @@ pub(crate) struct Facts {
     pub(crate) era: u64,
     pub(crate) killed: bool,
     pub(crate) bare: bool,
+    /// Single connections to the nodes are lost.
+    pub(crate) cuts: bool,
     /// Holds may reach their limit.
     pub(crate) short: bool,
+    /// Clients that were closed on in the middle of a reply.
+    pub(crate) halves: u64,
     /// Changes of primary that were completed.
     pub(crate) completed: u64,
 }

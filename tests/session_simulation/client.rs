@@ -315,7 +315,8 @@ impl Client {
         let me = self.id;
         self.say("MULTI", Expect::Multi);
         for _ in 0..random.below(4) {
-            let step = match random.below(6) {
+            let step = match random.below(7) {
+                6 => self.say(&format!("GET big:{me}"), Expect::Get),
                 0 => self.say(&format!("GET k:{me}"), Expect::Get),
                 1 => {
                     self.increments.entry(self.db).or_default().1 += 1;
@@ -453,7 +454,8 @@ impl Client {
     }
 
     fn large(&mut self, random: &mut Random) {
-        let size = if random.percent(12) { 80_000 } else { self.budget + usize::try_from(random.below(3000)).unwrap() };
+        let size =
+            if random.percent(20) { 160_000 } else { self.budget + usize::try_from(random.below(3000)).unwrap() };
         let step = self.set(&format!("big:{}", self.id));
         let value = [step.command[2].as_slice(), b":", &vec![b'x'; size]].concat();
         step.command[2].clone_from(&value);

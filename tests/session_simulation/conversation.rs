@@ -436,7 +436,8 @@ impl Conversation {
             Up::None => return,
         };
         self.retry = (epoch, stage.time() + RETRY);
-        if self.session.in_flight() > 0 || self.session.is_raw() || !self.rescue(stage) {
+        let rescued = self.session.may_rescue() && self.session.in_flight() == 0;
+        if !rescued || self.session.is_raw() || !self.rescue(stage) {
             self.drop_upstream(stage, lanes);
         }
     }

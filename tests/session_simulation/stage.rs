@@ -167,6 +167,26 @@ impl Stage {
         }
     }
 
+    /// The server ends one of its connections, as CLIENT KILL does: what it had not said yet is lost from a random byte on.
+    /// One with much to say is taken first. False when there was none.
+    pub(crate) fn cut(&mut self, at: usize) -> bool {
+        let random = &mut self.random;
+        let open = self.nodes[at].conns.iter_mut().filter(|(_, conn)| !conn.closed && !conn.left);
+        let mut open: Vec<_> = open.collect();
+        if open.is_empty() {
+            return false;
+        }
+        let large = open.iter().position(|(_, conn)| conn.output.len() > 20_000);
+        let place = large.unwrap_or(usize::try_from(random.below(open.len() as u64)).unwrap());
+        let (id, conn) = &mut open[place];
+        let said = usize::try_from(random.below(conn.output.len() as u64 + 1)).unwrap();
+        let (id, lost) = (**id, conn.output.len() - said);
+        (conn.closed, conn.blocked) = (true, None);
+        conn.output.truncate(said);
+        self.tell(|| format!("node {at} closes connection {id}, and {lost} bytes are lost"));
+        true
+    }
+
     /// Between 1 and `len`; small pieces of what is small, all of it quite often.
     pub(crate) fn some_of(&mut self, len: usize) -> usize {
         if self.random.percent(40) {

@@ -69,6 +69,7 @@ pub(super) async fn converse(worker: Rc<Worker>, tls: Arc<ServerSide>, socket: G
         Some(conversation) => {
             let reason = std::future::poll_fn(|cx| conversation.borrow_mut().poll(cx)).await;
             conversation.borrow_mut().end();
+            conversation.borrow().say_why(reason);
             reason
         }
         None => Counter::ClosedHandshake,
@@ -294,6 +295,7 @@ impl Conversation {
         let owed = !self.out.is_empty() || self.session.in_flight() > 0 && !self.session.blocked();
         self.ending = if self.session.finished() {
             Some(match () {
+                () if self.session.halved() => Counter::ClosedHalf,
                 () if self.session.lost() => Counter::ClosedStateLost,
                 () if self.session.malformed_input() => Counter::ClosedProtocol,
                 () if self.session.overfull() => Counter::ClosedLimit,
@@ -349,6 +351,20 @@ impl Conversation {
         self.leave_upstream();
         if std::mem::take(&mut self.flying) {
             self.worker.flight(false);
+        }
+    }
+
+    /// A client that was closed on without having asked for it, for a reason that its bytes have, is named in the log: at most
+    /// one in a second per worker; the metric counts all of them.
+    fn say_why(&self, reason: Counter) {
+        let why = match reason {
+            Counter::ClosedHalf => "its connection to Redis was lost in the middle of a reply that it had begun to get",
+            Counter::ClosedSlow => "it did not read its replies, and this worker keeps too much",
+            _ => return,
+        };
+        if self.worker.may_say(self.now) {
+            let peer = self.client.get_ref().0.ends().peer_addr().ok();
+            tracing::info!(peer = peer.map(tracing::field::display), "a client's connection was closed: {why}");
         }
     }
 

@@ -264,7 +264,8 @@ impl Conversation {
             self.retry.after_failure(epoch, self.now);
         }
         // A subscriber that is on its way goes on where it was going.
-        if self.session.in_flight() > 0 || self.session.is_raw() || !self.rescue() {
+        let rescued = self.session.may_rescue() && self.session.in_flight() == 0;
+        if !rescued || self.session.is_raw() || !self.rescue() {
             self.drop_upstream();
         }
     }

@@ -214,6 +214,7 @@ impl Seed {
             held_bytes: Cell::new(0),
             held_requests: Cell::new(0),
             kept: Cell::new(0),
+            said_at: Cell::new(None),
             stall: Cell::default(),
             holding_since: Cell::new(None),
             quiesced: Cell::new(None),

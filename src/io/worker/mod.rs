@@ -69,6 +69,8 @@ pub(super) struct Worker {
     held_bytes: Cell<u64>,
     held_requests: Cell<u64>,
     kept: Cell<usize>,
+    /// When the log last said why a client was closed on.
+    said_at: Cell<Option<Duration>>,
     stall: Cell<Stall>,
     /// When sending became impossible for everyone; `None` while there is a primary and no ordered hold.
     holding_since: Cell<Option<Duration>>,
@@ -247,6 +249,15 @@ impl Worker {
     /// So much is kept for clients that each may keep only a little: hostile bytes cost memory up to a limit.
     pub(super) fn short(&self) -> bool {
         self.kept.get() > KEPT
+    }
+
+    /// The log may say once more why a client was closed on.
+    pub(super) fn may_say(&self, now: Duration) -> bool {
+        let may = self.said_at.get().is_none_or(|said| said + Duration::from_secs(1) <= now);
+        if may {
+            self.said_at.set(Some(now));
+        }
+        may
     }
 
     // ---- what is held ----

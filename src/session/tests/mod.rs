@@ -1,5 +1,6 @@
 //! A session told byte by byte what happens to it; stories a client would tell.
 
+mod halves;
 mod identity;
 mod lanes;
 mod maintenance;

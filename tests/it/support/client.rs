@@ -114,6 +114,19 @@ impl Client {
         Ok(())
     }
 
+    /// The next bytes, at most `most`; none once the connection is closed.
+    pub(crate) fn read_bytes(&mut self, most: usize) -> Vec<u8> {
+        assert_eq!(self.used, self.input.len(), "bytes of another reply are left");
+        let mut chunk = vec![0; most];
+        let count = match self.stream.read(&mut chunk) {
+            Ok(count) => count,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => panic!("nothing comes: {e}"),
+            Err(_) => 0,
+        };
+        chunk.truncate(count);
+        chunk
+    }
+
     /// A command of words, and its reply, or why there is none.
     pub(crate) fn try_cmd(&mut self, words: &str) -> std::io::Result<Value> {
         self.try_send(&encode(&words.split(' ').map(str::as_bytes).collect::<Vec<_>>()))?;
