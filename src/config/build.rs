@@ -15,7 +15,7 @@ use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
     Admin, AdminGuard, Advertised, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits,
-    Node, Notices, ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, admin_token, value,
+    Node, Notices, ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, Upstreams, admin_token, value,
 };
 
 mod witness;
@@ -115,6 +115,7 @@ impl Reader<'_> {
             max_bulk: self.number(&keys::MAX_BULK),
             max_args: self.number(&keys::MAX_ARGS),
         };
+        let upstream = Upstreams { max_age: self.time(&keys::UPSTREAM_MAX_AGE) };
         let config = Config {
             listen: listen?,
             tls: tls?,
@@ -139,6 +140,7 @@ impl Reader<'_> {
             witness,
             durability,
             limits,
+            upstream,
             channel: channel?,
         };
         Some((config, log?))

@@ -291,6 +291,11 @@ keys! {
             "Largest argument of a command (as Redis' proto-max-bulk-len).";
         MAX_ARGS = "max-args", Count(16, 2_147_483_647), Value("1048576"), "Most arguments of a command.";
     }
+    "Connections" {
+        UPSTREAM_MAX_AGE = "upstream-max-age", Time(SECOND, 24 * 60 * MINUTE), Value("5m"),
+            "A connection to Redis that is older is not used for further clients. Rights do not depend on it: each client \
+             has those that a connection of its own would have had when it came.";
+    }
 }
 
 /// The key called `name`.

@@ -74,6 +74,8 @@ pub struct Config {
     pub durability: Durability,
     /// Limits on what a client may make us do.
     pub limits: ClientLimits,
+    /// How connections to Redis are kept.
+    pub upstream: Upstreams,
     /// The pair's reserved pub/sub channel.
     pub channel: String,
 }
@@ -244,6 +246,13 @@ pub struct Durability {
     pub patience: Duration,
     /// Without a replica, writes are refused.
     pub strict: bool,
+}
+
+/// How connections to Redis are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Upstreams {
+    /// An older connection takes no newcomer and is not used again (default 5 min).
+    pub max_age: Duration,
 }
 
 /// Limits on what a client may make us do.

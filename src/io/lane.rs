@@ -27,13 +27,14 @@ use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
 use crate::session::{Greeting, Heard, LaneKey};
 use crate::topology::node::{Epoch, NodeId};
 
-use super::client::{Target, Upstream, dial};
+use super::client::{Target, Upstream};
 use super::clock;
 use super::downstream::Passenger;
-use super::worker::Worker;
+use super::worker::{Opened, Worker, obtain};
 
-/// Time to open a lane.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time for the server to accept the key of a lane that is being opened. A busy server may need long; whether it is
+/// dead is for the probes to say.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// A lane that has had no passenger for this long ends.
 const EMPTY: Duration = Duration::from_secs(10);
 /// So much gathered is sent at once: the most that the kernel carries in one piece (GSO_MAX_SIZE). Each piece has a
@@ -66,6 +67,8 @@ pub(super) struct Lane {
     waker: RefCell<Option<Waker>>,
     waiting: RefCell<Vec<Waker>>,
     link: RefCell<Option<Link>>,
+    /// When its connection was made.
+    made: Cell<Duration>,
 }
 
 /// The connection of an open lane.
@@ -132,6 +135,7 @@ impl Lane {
             waker: RefCell::default(),
             waiting: RefCell::default(),
             link: RefCell::default(),
+            made: Cell::new(clock::now()),
         })
     }
 
@@ -167,6 +171,16 @@ impl Lane {
         matches!(*self.state.borrow(), State::TurnedAway(_) | State::Ended)
     }
 
+    /// When its connection was made.
+    pub(super) fn made(&self) -> Duration {
+        self.made.get()
+    }
+
+    /// No conversation uses it, and the server owes it nothing.
+    pub(super) fn idle(&self) -> bool {
+        self.passengers.get() == 0 && self.owed.borrow().is_empty()
+    }
+
     /// One more conversation uses it.
     pub(super) fn board(&self) {
         self.passengers.set(self.passengers.get() + 1);
@@ -175,6 +189,10 @@ impl Lane {
     /// One less.
     pub(super) fn alight(&self) {
         self.passengers.set(self.passengers.get().saturating_sub(1));
+        if self.passengers.get() == 0 {
+            // It ends after a while, if no other comes.
+            self.wake();
+        }
     }
 
     /// Appends whole commands of one conversation; [`Lane::owe`] says whose they are.
@@ -360,11 +378,12 @@ impl Lane {
 pub(super) async fn run(worker: Rc<Worker>, lane: Rc<Lane>, target: Target) {
     let opened = open(&worker, &lane, &target).await;
     match opened {
-        Some(upstream) => {
-            worker.stats.add(Counter::UpstreamConnected, 1);
+        Some(Opened { stream: upstream, made }) => {
+            lane.made.set(made);
             worker.stats.raise(Gauge::UpstreamsOpen, 1);
             *lane.link.borrow_mut() = Some(Link { upstream, unflushed: false, broken: false, taken: 0 });
             lane.settle(State::Open);
+            worker.lane_opened(&lane);
             let mut ride = Ride {
                 framer: ReplyFramer::new(ReplyLimits::default()),
                 empty_since: None,
@@ -372,13 +391,14 @@ pub(super) async fn run(worker: Rc<Worker>, lane: Rc<Lane>, target: Target) {
                 timer: Box::pin(tokio::time::sleep(EMPTY)),
             };
             let lost = std::future::poll_fn(|cx| ride.poll(cx, &worker, &lane)).await;
-            drop(lane.link.take());
+            if let Some(link) = lane.link.take().filter(|link| !lost && !link.unflushed) {
+                worker.pool.put(lane.node, Opened { stream: link.upstream, made }, false);
+            }
             worker.stats.add(Counter::UpstreamLost, u64::from(lost));
             worker.stats.lower(Gauge::UpstreamsOpen, 1);
             lane.end(State::Ended);
         }
         None => {
-            worker.stats.add(Counter::UpstreamConnectFailed, 1);
             let state = lane.state();
             lane.end(if state == State::Opening { State::Ended } else { state });
         }
@@ -386,18 +406,14 @@ pub(super) async fn run(worker: Rc<Worker>, lane: Rc<Lane>, target: Target) {
     worker.forget_lane(&lane);
 }
 
-/// Dials and brings the upstream into the key's state; `None` when either fails.
-async fn open(worker: &Worker, lane: &Lane, target: &Target) -> Option<Upstream> {
-    let deadline = clock::now() + PATIENCE;
-    let mut upstream = match worker.pool.take(lane.node) {
-        Some(warm) => warm,
-        None => dial(target, deadline).await.ok()?,
-    };
-    let Some(greeting) = lane.key.greeting() else { return Some(upstream) };
-    let greeted = tokio::time::timeout_at(clock::instant(deadline), greet(&mut upstream, greeting)).await;
-    match greeted.ok()?? {
-        None => Some(upstream),
+/// Brings a connection into the key's state; `None` when there is none, or the server refuses.
+async fn open(worker: &Worker, lane: &Lane, target: &Target) -> Option<Opened> {
+    let mut opened = obtain(worker, target).await.ok()?;
+    let Some(greeting) = lane.key.greeting() else { return Some(opened) };
+    match tokio::time::timeout(PATIENCE, greet(&mut opened.stream, greeting)).await.ok()?? {
+        None => Some(opened),
         Some(refusal) => {
+            worker.stats.add(Counter::UpstreamConnectFailed, 1);
             *lane.state.borrow_mut() = State::TurnedAway(refusal);
             None
         }
@@ -478,7 +494,7 @@ impl Ride {
                 cx.waker().wake_by_ref();
             }
         }
-        if self.unneeded(cx, lane) { Poll::Ready(false) } else { Poll::Pending }
+        if self.unneeded(cx, worker, lane) { Poll::Ready(false) } else { Poll::Pending }
     }
 
     /// Cuts what came into replies; false when it is not RESP, or nobody asked.
@@ -503,14 +519,14 @@ impl Ride {
     }
 
     /// Nobody has used it for a while.
-    fn unneeded(&mut self, cx: &mut Context<'_>, lane: &Lane) -> bool {
-        if lane.passengers.get() > 0 || !lane.owed.borrow().is_empty() {
+    fn unneeded(&mut self, cx: &mut Context<'_>, worker: &Worker, lane: &Lane) -> bool {
+        if !lane.idle() {
             self.empty_since = None;
             return false;
         }
         let now = clock::now();
         let since = *self.empty_since.get_or_insert(now);
-        if since + EMPTY <= now {
+        if since + EMPTY <= now || worker.too_many_idle_lanes() {
             return true;
         }
         self.timer.as_mut().reset(clock::instant(since + EMPTY));

@@ -221,8 +221,12 @@ families! {
 
     // Upstreams.
     Worker Gauge UPSTREAMS_OPEN = "changeover_upstreams_open", "Connections to Redis that carry clients' commands now; warm standby ones are not counted.";
-    Worker Counter UPSTREAM_CONNECTS = "changeover_upstream_connects_total", "Attempts to connect to Redis." {
-        result: [("ok", "Open and logged in."), ("failed", "Refused, timed out, or the login was refused.")]
+    Worker Counter UPSTREAM_CONNECTS = "changeover_upstream_connects_total", "Connections to Redis that clients needed." {
+        result: [
+            ("ok", "A new one was opened."),
+            ("reused", "An idle one was used again, after `RESET`."),
+            ("failed", "Refused, timed out, or the login was refused."),
+        ]
     };
     Worker Counter UPSTREAMS_LOST = "changeover_upstreams_lost_total",
         "Connections to Redis that ended without our closing them.";

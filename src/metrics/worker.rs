@@ -100,6 +100,7 @@ series! {
         CutOwed = DRAIN_CUTS "owed",
         CutUnread = DRAIN_CUTS "unread",
         UpstreamConnected = UPSTREAM_CONNECTS "ok",
+        UpstreamReused = UPSTREAM_CONNECTS "reused",
         UpstreamConnectFailed = UPSTREAM_CONNECTS "failed",
         UpstreamLost = UPSTREAMS_LOST,
     }

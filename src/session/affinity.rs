@@ -54,6 +54,11 @@ impl Affinity {
         Self { home, tied: !lanes, ..Self::default() }
     }
 
+    /// It has an upstream of its own for good.
+    pub(super) fn tied(&self) -> bool {
+        self.tied
+    }
+
     /// An upstream of its own, for good.
     pub(super) fn tie(&mut self) {
         self.tied = true;

@@ -291,6 +291,28 @@ impl Session {
         self.deliver(out);
     }
 
+    /// Grows whenever the client's user may have become another.
+    pub fn logins(&self) -> u64 {
+        self.state.logins()
+    }
+
+    /// Once the session has left its own upstream, `RESET` makes that one as good as new for another client: nothing is
+    /// under way on it, and nothing was set that `RESET` keeps.
+    pub fn upstream_reusable(&self) -> bool {
+        let idle = self.pipeline.in_flight() == 0 && !self.begun() && self.assembly.idle() && self.cutover.is_none();
+        let plain = !self.affinity.tied() && !self.state.switched() && !self.subscribed() && self.parting.is_empty();
+        let told = self.upstream_mark.zip(self.identity.actual).map(|(mark, actual)| mark.id(actual));
+        // An id that a client was told must not become another client's.
+        let named = told.is_some() && told == self.identity.told;
+        let transaction = self.transaction.open() || self.transaction.ties();
+        matches!(self.phase, Phase::Open) && idle && plain && !named && !transaction
+    }
+
+    /// The own upstream was told what the client's library is called.
+    pub fn names_library(&self) -> bool {
+        self.state.names_library()
+    }
+
     /// Which lanes this session may share.
     pub fn lane_key(&self) -> LaneKey {
         self.state.lane_key()

@@ -30,6 +30,8 @@ pub(super) struct ConnectionState {
     library: Vec<(Vec<u8>, Vec<u8>)>,
     /// Switches whose last accepted form is replayed as it was: tracking, no-evict, no-touch, readonly.
     switches: Vec<(Connection, Vec<u8>)>,
+    /// How often its user may have changed.
+    logins: u64,
 }
 
 /// What sessions that share an upstream have in common.
@@ -43,6 +45,11 @@ pub struct LaneKey {
 }
 
 impl LaneKey {
+    /// It is for clients that never logged in.
+    pub fn anonymous(&self) -> bool {
+        self.auth.is_none()
+    }
+
     /// What a fresh upstream must be told to become such a lane.
     pub fn greeting(&self) -> Option<Greeting> {
         let state = ConnectionState {
@@ -111,6 +118,16 @@ impl ConnectionState {
         self.database != 0 && user(&self.chosen_as) != user(&self.auth)
     }
 
+    /// How often its user may have changed.
+    pub(super) fn logins(&self) -> u64 {
+        self.logins
+    }
+
+    /// The client has said what its library is called.
+    pub(super) fn names_library(&self) -> bool {
+        !self.library.is_empty()
+    }
+
     /// A switch is on that belongs to the connection.
     pub(super) fn switched(&self) -> bool {
         !self.switches.is_empty()
@@ -136,6 +153,7 @@ impl ConnectionState {
     /// The server accepted `command`.
     pub(super) fn accepted(&mut self, kind: Connection, command: &[u8]) {
         let mut words = args(command);
+        self.logins += u64::from(matches!(kind, Connection::Auth | Connection::Hello | Connection::Reset));
         match kind {
             Connection::Auth => self.auth = Some(Zeroizing::new(command.to_vec())),
             Connection::Hello => self.hello(words.skip(1)),
@@ -154,7 +172,7 @@ impl ConnectionState {
             }
             Connection::Reset => {
                 let library = std::mem::take(&mut self.library);
-                *self = Self { library, ..Self::default() };
+                *self = Self { library, logins: self.logins, ..Self::default() };
             }
             Connection::Tracking | Connection::NoEvict | Connection::NoTouch | Connection::ReadOnly => {
                 let on =

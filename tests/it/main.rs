@@ -22,6 +22,7 @@ mod maintenance;
 mod memory;
 mod queues;
 mod rejoin;
+mod rights;
 mod rollout;
 mod rows;
 mod scripts;

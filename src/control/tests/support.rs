@@ -200,6 +200,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
             max_bulk: 1 << 20,
             max_args: 1000,
         },
+        upstream: crate::config::Upstreams { max_age: Duration::from_secs(300) },
         failover: crate::config::Failover::default(),
         sentinels: crate::config::Sentinels::default(),
         witness: None,

@@ -9,13 +9,10 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::io::client::dial;
-use crate::io::clock;
-use crate::metrics::worker::Counter;
-use crate::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
+use crate::protocol::reply::ReplyEnd;
 
 use super::Conversation;
-use super::upstream::{Dial, Dialling, PATIENCE, Ready, Up};
+use super::upstream::{Dialling, Ready, Up};
 
 impl Conversation {
     /// The session has something to go over with, and nothing else under way.
@@ -39,22 +36,8 @@ impl Conversation {
         let Some(node) = primary else { return false };
         match &self.next {
             Up::None if self.retry.due(epoch).is_none_or(|at| at <= self.now) => {
-                if let Some(stream) = worker.pool.take(node) {
-                    self.next = Up::Ready(Box::new(Ready {
-                        node,
-                        epoch,
-                        stream,
-                        framer: ReplyFramer::new(ReplyLimits::default()),
-                        leaving: None,
-                        unflushed: false,
-                    }));
-                    self.session.begin_cutover(worker.marker_channel());
-                } else {
-                    let Some(target) = worker.pool.target(node).cloned() else { return false };
-                    let deadline = clock::now() + PATIENCE;
-                    let dial: Dial = Box::pin(async move { dial(&target, deadline).await });
-                    self.next = Up::Dialling(Dialling { node, epoch, dial });
-                }
+                let Some(dial) = self.dial(node) else { return false };
+                self.next = Up::Dialling(Dialling { node, epoch, dial });
                 true
             }
             Up::Ready(next) if next.node != node => self.stop_cutover(),
@@ -86,7 +69,6 @@ impl Conversation {
         // The first is counted as open; the second takes that over.
         self.up = Up::Ready(next);
         self.session.finish_cutover(gap, &mut self.out);
-        self.worker.stats.add(Counter::UpstreamConnected, 1);
         true
     }
 
@@ -105,11 +87,9 @@ impl Conversation {
             Up::Dialling(dialling) => {
                 let Poll::Ready(result) = dialling.dial.as_mut().poll(cx) else { return false };
                 let (node, epoch) = (dialling.node, dialling.epoch);
-                let framer = ReplyFramer::new(ReplyLimits::default());
                 match result {
-                    Ok(stream) => {
-                        self.next =
-                            Up::Ready(Box::new(Ready { node, epoch, stream, framer, leaving: None, unflushed: false }));
+                    Ok(opened) => {
+                        self.next = Up::Ready(Ready::new(node, epoch, opened));
                         self.session.begin_cutover(worker.marker_channel());
                     }
                     Err(_unreachable) => {

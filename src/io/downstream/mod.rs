@@ -108,6 +108,8 @@ pub(super) struct Conversation {
     ticket: u32,
     /// When it is looked at whether the session may go back to a lane.
     rest_at: Option<Duration>,
+    /// Which lanes it may board.
+    standing: shared::Standing,
     retry: Retry,
     held: Held,
     departure: Departure,
@@ -154,6 +156,7 @@ impl Conversation {
                 next: Up::None,
                 ticket: 0,
                 rest_at: None,
+                standing: shared::Standing::default(),
                 retry: Retry::default(),
                 held: Held::default(),
                 departure: Departure::default(),

@@ -4,12 +4,14 @@
 //! lane owes it; one that needs it no longer goes back after a while, so that a transaction now and then does not make
 //! it change all the time.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Context;
 use std::time::Duration;
 
 use crate::io::lane::{self, Lane, State};
-use crate::session::Home;
+use crate::io::orders::News;
+use crate::io::worker::Verdict;
+use crate::session::{Home, Session};
 use crate::topology::node::{Epoch, NodeId};
 
 use super::upstream::Up;
@@ -35,16 +37,93 @@ pub(super) struct Shared {
 impl Conversation {
     /// Takes a place on the lane of this session's kind; opens it if there is none.
     pub(super) fn board(&mut self, node: NodeId, epoch: Epoch) -> bool {
-        let Some(lane) = self.worker.lane(&self.session.lane_key(), node, epoch) else { return false };
+        let key = self.session.lane_key();
+        let given_up = self.worker.orders().given_up;
+        if let Some(lane) = self.standing.lane(&self.session, node, given_up) {
+            return self.ride(lane, epoch);
+        }
+        if key.anonymous() {
+            match self.prove(node) {
+                None => return false,
+                Some(Verdict::Served) => {}
+                Some(Verdict::LoginNeeded) => {
+                    // The server itself says so on a connection of the client's own.
+                    self.standing.barred = Some(self.session.logins());
+                    self.session.leave_lane(&mut self.out);
+                    return true;
+                }
+                Some(Verdict::Closed(words)) => {
+                    self.session.turn_away(&words, &mut self.out);
+                    return true;
+                }
+                Some(Verdict::Unreachable) => {
+                    self.retry.after_failure(epoch, self.now);
+                    self.worker.hint(News::UpstreamLost { node, epoch });
+                    return true;
+                }
+            }
+        }
+        let Some(lane) = self.worker.lane(&key, node, epoch) else {
+            self.session.leave_lane(&mut self.out);
+            return true;
+        };
+        self.standing.lane = Rc::downgrade(&lane);
+        self.standing.logins = self.session.logins();
+        self.ride(lane, epoch)
+    }
+
+    fn ride(&mut self, lane: Rc<Lane>, epoch: Epoch) -> bool {
         lane.board();
+        self.standing.proof = None;
         self.up = Up::Shared(Shared { lane, epoch, leaving: None, boarded: false });
         true
+    }
+
+    /// What a proof says that was begun after this client came; `None` until it has ended.
+    fn prove(&mut self, node: NodeId) -> Option<Verdict> {
+        let logins = self.session.logins();
+        let asked = self.standing.proof.filter(|proof| proof.0 == node && proof.2 == logins);
+        let number = asked.map_or_else(|| self.worker.next_proof(node), |proof| proof.1);
+        self.standing.proof = Some((node, number, logins));
+        let verdict = self.worker.verdict(node, number, &self.seat)?;
+        self.standing.proof = None;
+        Some(verdict)
+    }
+
+    /// The lane is too old for newcomers, and there is a younger one that this session may use.
+    fn younger_lane(&self) -> bool {
+        let Up::Shared(up) = &self.up else { return false };
+        if !up.boarded || up.leaving.is_some() || !self.worker.pool.aged(up.lane.made(), self.now) {
+            return false;
+        }
+        self.worker.find_lane(&up.lane.key, up.lane.node).is_some_and(|lane| lane.state() == State::Open)
+    }
+
+    /// Changes to the younger lane. Its own rights were proven when it was opened, after those of the old one.
+    fn change_lane(&mut self) {
+        let Up::Shared(up) = &self.up else { return };
+        let found = self.worker.find_lane(&up.lane.key, up.lane.node);
+        if let Some(lane) = found {
+            self.standing.lane = Rc::downgrade(&lane);
+        }
     }
 
     /// The session needs another kind of upstream than it has, and nothing is under way.
     pub(super) fn wrong_home(&mut self) -> bool {
         match (&self.up, self.session.home()) {
             (Up::Shared(_), Home::Own) => self.session.in_flight() == 0,
+            (Up::Shared(_), Home::Lane) => {
+                let changes = self.session.in_flight() == 0 && self.younger_lane();
+                if changes {
+                    self.change_lane();
+                }
+                changes
+            }
+            // It would be asked to log in there as well.
+            (Up::Ready(_), Home::Own) if self.standing.barred == Some(self.session.logins()) => {
+                self.rest_at = None;
+                false
+            }
             (Up::Ready(_), Home::Own) => {
                 let due = *self.rest_at.get_or_insert(self.now + REST) <= self.now;
                 if due {
@@ -165,13 +244,36 @@ impl Conversation {
     }
 }
 
+/// Which lanes a conversation may board, as far as that is known.
+#[derive(Default)]
+pub(super) struct Standing {
+    /// The lane that it has boarded before: it may come back, whatever was changed meanwhile. (As in Redis, a connection
+    /// that was let in stays in.)
+    lane: Weak<Lane>,
+    /// [`crate::session::Session::logins`] at that time.
+    logins: u64,
+    /// The proof that it waits for, and the logins when it was asked for.
+    proof: Option<(NodeId, u64, u64)>,
+    /// The server asks it to log in, as long as it has had so many logins.
+    barred: Option<u64>,
+}
+
+impl Standing {
+    /// The lane that it knows already, if that is of its kind, and still takes commands.
+    fn lane(&self, session: &Session, node: NodeId, given_up: Epoch) -> Option<Rc<Lane>> {
+        let lane = self.lane.upgrade().filter(|_| self.logins == session.logins())?;
+        let usable = lane.node == node && lane.epoch() > given_up && !lane.over();
+        (usable && lane.key == session.lane_key()).then_some(lane)
+    }
+}
+
 impl crate::io::worker::Worker {
-    /// The lane to `node` for this key.
+    /// The lane to `node` for this key; `None` when there are too many.
     fn lane(self: &Rc<Self>, key: &crate::session::LaneKey, node: NodeId, epoch: Epoch) -> Option<Rc<Lane>> {
         if let Some(lane) = self.find_lane(key, node) {
             return Some(lane);
         }
-        let target = self.pool.target(node)?.clone();
+        let target = self.pool.target(node).filter(|_| self.room_for_lane())?.clone();
         let receipt = self.settings.receipts.as_ref().map(|receipts| receipts.question.clone());
         let lane = Lane::new(key.clone(), node, epoch, receipt);
         self.keep_lane(&lane);

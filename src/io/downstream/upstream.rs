@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::io::client::{LinkError, Upstream, dial};
+use crate::io::client::{LinkError, Upstream};
 use crate::io::clock;
 use crate::io::orders::News;
 use crate::metrics::worker::{Counter, Gauge};
@@ -27,11 +27,10 @@ use crate::topology::node::{Epoch, NodeId};
 
 use super::Conversation;
 use super::shared::Shared;
+use crate::io::worker::{Opened, obtain};
 
 /// Who blocks or is subscribed on a node that became a replica is not left there for longer than this.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Time for one dial.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Waits before the same node is tried again: doubled from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
@@ -47,7 +46,7 @@ pub(super) enum Up {
     Shared(Shared),
 }
 
-pub(super) type Dial = Pin<Box<dyn Future<Output = Result<Upstream, LinkError>>>>;
+pub(super) type Dial = Pin<Box<dyn Future<Output = Result<Opened, LinkError>>>>;
 
 pub(super) struct Dialling {
     pub(super) node: NodeId,
@@ -59,6 +58,8 @@ pub(super) struct Ready {
     pub(super) node: NodeId,
     pub(super) epoch: Epoch,
     pub(super) stream: Upstream,
+    /// When the connection was made.
+    pub(super) made: Duration,
     pub(super) framer: ReplyFramer,
     /// Since when the orders name another node.
     pub(super) leaving: Option<Duration>,
@@ -82,6 +83,14 @@ impl Retry {
 
     pub(super) fn due(&self, epoch: Epoch) -> Option<Duration> {
         (self.epoch == epoch).then_some(self.at)
+    }
+}
+
+impl Ready {
+    pub(super) fn new(node: NodeId, epoch: Epoch, opened: Opened) -> Box<Self> {
+        let Opened { stream, made } = opened;
+        let framer = ReplyFramer::new(ReplyLimits::default());
+        Box::new(Self { node, epoch, stream, made, framer, leaving: None, unflushed: false })
     }
 }
 
@@ -199,13 +208,37 @@ impl Conversation {
     /// Gives the place at the upstream up, without the session being told.
     pub(super) fn leave_upstream(&mut self) {
         match std::mem::replace(&mut self.up, Up::None) {
-            Up::Ready(_) => self.worker.stats.lower(Gauge::UpstreamsOpen, 1),
+            Up::Ready(up) => {
+                self.worker.stats.lower(Gauge::UpstreamsOpen, 1);
+                self.give_back(*up);
+            }
             Up::Shared(up) => {
                 self.ticket = self.ticket.wrapping_add(1);
                 up.lane.alight();
             }
             Up::None | Up::Dialling(_) => {}
         }
+    }
+
+    /// The session needs this connection no longer.
+    fn give_back(&self, up: Ready) {
+        if up.unflushed || self.session.in_flight() > 0 || self.session.is_raw() {
+            return;
+        }
+        if up.leaving.is_none() && self.session.upstream_reusable() {
+            let opened = Opened { stream: up.stream, made: up.made };
+            self.worker.pool.put(up.node, opened, self.session.names_library());
+        } else {
+            // Nothing is under way on it: a reset leaves no port waiting.
+            up.stream.forsake();
+        }
+    }
+
+    /// The future of a connection with the rights of one that is made now.
+    pub(super) fn dial(&self, node: NodeId) -> Option<Dial> {
+        let worker = Rc::clone(&self.worker);
+        let target = worker.pool.target(node).cloned()?;
+        Some(Box::pin(async move { obtain(&worker, &target).await }))
     }
 
     /// Gets an upstream if the session has something for one.
@@ -222,22 +255,14 @@ impl Conversation {
         if self.session.home() == Home::Lane {
             return self.board(node, epoch);
         }
-        if let Some(stream) = worker.pool.take(node) {
-            self.attach(node, epoch, stream);
-            return true;
-        }
-        let Some(target) = worker.pool.target(node).cloned() else { return false };
-        let deadline = clock::now() + PATIENCE;
-        let dial: Dial = Box::pin(async move { dial(&target, deadline).await });
+        let Some(dial) = self.dial(node) else { return false };
         self.up = Up::Dialling(Dialling { node, epoch, dial });
         true
     }
 
-    fn attach(&mut self, node: NodeId, epoch: Epoch, stream: Upstream) {
-        self.worker.stats.add(Counter::UpstreamConnected, 1);
+    fn attach(&mut self, node: NodeId, epoch: Epoch, opened: Opened) {
         self.worker.stats.raise(Gauge::UpstreamsOpen, 1);
-        let framer = ReplyFramer::new(ReplyLimits::default());
-        self.up = Up::Ready(Box::new(Ready { node, epoch, stream, framer, leaving: None, unflushed: false }));
+        self.up = Up::Ready(Ready::new(node, epoch, opened));
         self.session.attach();
     }
 
@@ -284,11 +309,10 @@ impl Conversation {
                 let Poll::Ready(result) = dialling.dial.as_mut().poll(cx) else { return false };
                 let (node, epoch) = (dialling.node, dialling.epoch);
                 match result {
-                    Ok(stream) => self.attach(node, epoch, stream),
+                    Ok(opened) => self.attach(node, epoch, opened),
                     Err(_unreachable) => {
                         self.up = Up::None;
                         self.retry.after_failure(epoch, self.now);
-                        worker.stats.add(Counter::UpstreamConnectFailed, 1);
                         worker.hint(News::UpstreamLost { node, epoch });
                     }
                 }

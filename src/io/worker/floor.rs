@@ -24,6 +24,7 @@ use crate::session::{Receipts, Settings};
 use super::dictionary::Dictionary;
 use super::leaving::Unnoticed;
 use super::marker::Markers;
+use super::proof::Prover;
 use super::unblock::Unblocker;
 use super::{Hints, Limits, Pool, Target, Worker};
 use crate::io::orders::{Drain, News, Orders};
@@ -105,7 +106,11 @@ pub fn start(
         let seed = Seed {
             index,
             settings: settings(config),
-            limits: Limits { hold: config.hold, handshake: config.limits.handshake },
+            limits: Limits {
+                hold: config.hold,
+                handshake: config.limits.handshake,
+                upstream_age: config.upstream.max_age,
+            },
             targets: targets.to_vec(),
             tls: Arc::clone(tls),
             orders: orders.clone(),
@@ -201,7 +206,8 @@ impl Seed {
             index: self.index,
             settings: Rc::new(self.settings),
             limits: self.limits,
-            pool: Pool::new(self.targets),
+            prover: Prover::new(self.targets.len()),
+            pool: Pool::new(self.targets, self.limits.upstream_age),
             scratch: RefCell::new(vec![0; SCRATCH]),
             buffers: Rc::default(),
             orders: RefCell::new(orders.clone()),

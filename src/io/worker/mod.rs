@@ -12,6 +12,7 @@ mod floor;
 mod leaving;
 mod marker;
 mod pool;
+mod proof;
 mod unblock;
 
 use std::cell::{Cell, RefCell};
@@ -38,10 +39,16 @@ use super::{clock, downstream};
 pub(super) use floor::Guest;
 pub use floor::{Workers, start};
 pub(super) use leaving::{Left, Unnoticed};
-pub(super) use pool::Pool;
+pub(super) use pool::{Opened, Pool, obtain};
+pub(super) use proof::Verdict;
 
 /// Bytes that a worker keeps for all of its clients before it becomes sparing.
 const KEPT: usize = 512 * 1024 * 1024;
+
+/// Most lanes of a worker. Further clients get an upstream of their own.
+const LANES: usize = 256;
+/// So many lanes without a passenger are kept for a while, in case one comes.
+const IDLE_LANES: usize = 8;
 
 /// What the conversations of one worker share.
 pub(super) struct Worker {
@@ -53,8 +60,9 @@ pub(super) struct Worker {
     pub limits: Limits,
     /// Its counters.
     pub stats: Arc<WorkerStats>,
-    /// Warm connections to the nodes.
+    /// Idle connections to the nodes.
     pub pool: Pool,
+    prover: proof::Prover,
     /// Where bytes are read to; only ever borrowed within one poll.
     pub scratch: RefCell<Vec<u8>>,
     /// Where clients' bytes are read to, below TLS.
@@ -99,6 +107,8 @@ pub(super) struct Limits {
     pub hold: crate::config::HoldLimits,
     /// For the TLS handshake.
     pub handshake: Duration,
+    /// A connection to Redis that is older takes no newcomer.
+    pub upstream_age: Duration,
 }
 
 /// What clients are told of changes and drains on channels that they subscribed to.
@@ -203,8 +213,32 @@ impl Worker {
     pub(super) fn find_lane(&self, key: &LaneKey, node: NodeId) -> Option<Rc<Lane>> {
         let given_up = self.orders().given_up;
         let lanes = self.lanes.borrow();
-        let fits = |lane: &&Rc<Lane>| lane.node == node && lane.epoch() > given_up && !lane.over() && lane.key == *key;
+        let now = clock::now();
+        let fits = |lane: &&Rc<Lane>| {
+            let usable = lane.node == node && lane.epoch() > given_up && !lane.over();
+            usable && !self.pool.aged(lane.made(), now) && lane.key == *key
+        };
         lanes.iter().find(fits).map(Rc::clone)
+    }
+
+    /// A lane takes commands now: passengers of one that is too old for newcomers change to it.
+    pub(super) fn lane_opened(&self, opened: &Rc<Lane>) {
+        let now = clock::now();
+        let old = |lane: &Rc<Lane>| self.pool.aged(lane.made(), now) && lane.key == opened.key;
+        let changes = self.lanes.borrow().iter().any(old);
+        if changes {
+            self.wake_all();
+        }
+    }
+
+    /// More lanes than [`IDLE_LANES`] have no passenger.
+    pub(super) fn too_many_idle_lanes(&self) -> bool {
+        self.lanes.borrow().iter().filter(|lane| lane.idle()).count() > IDLE_LANES
+    }
+
+    /// One more lane may be opened.
+    pub(super) fn room_for_lane(&self) -> bool {
+        self.lanes.borrow().len() < LANES
     }
 
     /// A lane has been made.
@@ -300,7 +334,9 @@ impl Worker {
     fn take_orders(&self, orders: Orders, now: Duration) {
         let may_send = orders.primary.is_some() && orders.hold.is_none_or(|hold| hold.until <= now);
         self.holding_since.set(if may_send { None } else { self.holding_since.get().or(Some(now)) });
-        self.pool.follow(orders.primary);
+        let gave_up = self.orders.borrow().given_up < orders.given_up;
+        self.pool.follow(orders.primary, gave_up);
+        self.prover.follow(orders.primary);
         for lane in self.lanes.borrow().iter() {
             if orders.primary == Some(lane.node) && lane.epoch() > orders.given_up {
                 lane.confirm(orders.epoch);

@@ -21,6 +21,8 @@ pub(crate) struct PairOptions {
     pub(crate) password: Option<&'static str>,
     /// Further ACL users, as in `user NAME on >PASS ~* +@all`.
     pub(crate) users: Vec<&'static str>,
+    /// The users stand in a file, so that `ACL LOAD` works.
+    pub(crate) acl_file: bool,
     /// Commands that have another name there, as in `GET READIT`.
     pub(crate) renamed: Vec<&'static str>,
 }
@@ -52,7 +54,11 @@ impl Redis {
         if let Some(password) = self.options.password {
             command.args(["--requirepass", password, "--masterauth", password]);
         }
-        for user in &self.options.users {
+        if self.options.acl_file {
+            self.write_users("user default on nopass ~* &* +@all");
+            command.arg("--aclfile").arg(self.acl_file());
+        }
+        for user in self.options.users.iter().filter(|_| !self.options.acl_file) {
             command.arg("--user").args(user.split(' '));
         }
         for renamed in &self.options.renamed {
@@ -65,6 +71,16 @@ impl Redis {
         let port = self.port;
         process.wait_ready("redis-server listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         self.process = Some(process);
+    }
+
+    fn acl_file(&self) -> PathBuf {
+        self.dir.join("users.acl")
+    }
+
+    /// What the next `ACL LOAD` will find: this line, and the users of [`PairOptions`].
+    pub(crate) fn write_users(&self, first: &str) {
+        let users = self.options.users.iter().map(|user| format!("user {user}\n"));
+        std::fs::write(self.acl_file(), users.fold(format!("{first}\n"), |all, user| all + &user)).unwrap();
     }
 
     pub(crate) fn kill(&mut self) {
