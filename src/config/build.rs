@@ -112,6 +112,7 @@ impl Reader<'_> {
             connections: self.size(&keys::MAX_CONNECTIONS),
             handshake: self.time(&keys::HANDSHAKE_TIMEOUT),
             resend_bytes: self.size(&keys::RESEND_BYTES),
+            keep: self.size(&keys::KEEP_BYTES),
             max_bulk: self.number(&keys::MAX_BULK),
             max_args: self.number(&keys::MAX_ARGS),
         };

@@ -286,7 +286,12 @@ keys! {
         HANDSHAKE_TIMEOUT = "handshake-timeout", Time(100, 5 * MINUTE), Value("10s"),
             "Longest time for a client's TLS handshake.";
         RESEND_BYTES = "resend-bytes", Size(0, GIB), Value("1MiB"),
-            "Unanswered commands that a client connection keeps so that they can be sent again; larger ones stream through.";
+            "Unanswered commands that a client connection keeps so that they can be sent again; larger ones stream through. Less \
+             than 1 KiB counts as 1 KiB.";
+        KEEP_BYTES = "keep-bytes", Size(16 * MIB, 1024 * GIB), Value("512MiB"),
+            "What one worker keeps for all its clients (requests, and replies that they have not read) before it becomes sparing. \
+             Then a client that keeps more than its share has its replies read no faster than it reads them, and its \
+             commands above 16 KiB are not kept.";
         MAX_BULK = "max-bulk", Size(KIB, 4 * GIB), Value("512MiB"),
             "Largest argument of a command (as Redis' proto-max-bulk-len).";
         MAX_ARGS = "max-args", Count(16, 2_147_483_647), Value("1048576"), "Most arguments of a command.";

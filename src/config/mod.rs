@@ -265,6 +265,8 @@ pub struct ClientLimits {
     /// Bytes of unanswered commands that a session keeps so that they can be sent again (default 1 MiB); a larger
     /// command streams through and cannot be.
     pub resend_bytes: usize,
+    /// Bytes that one worker keeps for all its clients before it becomes sparing (default 512 MiB).
+    pub keep: usize,
     /// Largest argument (default 512 MiB, as Redis' `proto-max-bulk-len`).
     pub max_bulk: u64,
     /// Most arguments of a command (default 1,048,576).

@@ -123,6 +123,7 @@ families! {
             ("moved", "The client left by itself, after a drain had told it to move."),
             ("drain_cut", "Closed with something unanswered, at the drain's deadline or by a second SIGTERM."),
             ("half_reply", "Its Redis connection was lost in the middle of a reply or a message that the client had begun to get."),
+            ("server", "Redis closed this client's own connection and lives: output limits, client eviction, CLIENT KILL of a subscriber."),
             ("killed", "A CLIENT KILL named it by its id, or it killed its own connection."),
             ("state_lost", "What tied it to its Redis connection could not be moved to another."),
         ]

@@ -49,6 +49,7 @@ series! {
         ClosedDrainCut = CONNECTIONS_CLOSED "drain_cut",
         ClosedStateLost = CONNECTIONS_CLOSED "state_lost",
         ClosedHalf = CONNECTIONS_CLOSED "half_reply",
+        ClosedServer = CONNECTIONS_CLOSED "server",
         ClosedKilled = CONNECTIONS_CLOSED "killed",
         HandshakeFull = HANDSHAKES "full",
         HandshakeResumed = HANDSHAKES "resumed",

@@ -104,6 +104,9 @@ pub struct Settings {
 /// Commands of one session that may be unanswered at a time; more wait in the client's socket.
 const WINDOW: usize = 1024;
 
+/// So many bytes of commands are kept in any case: less would make every command one that cannot be kept.
+const LEAST_KEPT: usize = 1024;
+
 /// One client's conversation.
 pub struct Session {
     settings: Rc<Settings>,
@@ -191,7 +194,7 @@ impl Session {
     /// A client that has said nothing yet.
     pub fn new(settings: Rc<Settings>) -> Self {
         let affinity = Affinity::new(settings.lanes);
-        let budget = settings.resend_bytes;
+        let budget = settings.resend_bytes.max(LEAST_KEPT);
         Self {
             framer: RequestFramer::new(settings.limits),
             settings,
@@ -244,7 +247,7 @@ impl Session {
 
     /// Memory is short (or no longer): only commands up to `most` bytes are kept for sending again.
     pub fn handle_shortage(&mut self, most: Option<usize>) {
-        self.budget = self.settings.resend_bytes.min(most.unwrap_or(usize::MAX));
+        self.budget = self.settings.resend_bytes.min(most.unwrap_or(usize::MAX)).max(LEAST_KEPT);
     }
 
     /// Bytes kept for this client.
@@ -396,6 +399,11 @@ impl Session {
     /// Part of a command has been sent, and not its end.
     pub fn begun(&self) -> bool {
         self.stream.begun() || self.pipeline.mid_command()
+    }
+
+    /// All that is in flight is a large command whose end the client has not sent.
+    pub fn half_sent(&self) -> bool {
+        self.stream.begun() && self.stream.arriving() && self.pipeline.in_flight() == 0
     }
 
     /// What is in flight may take as long as the client likes (BLPOP …).

@@ -4,6 +4,8 @@
 //! each stream is asked for, and its id takes the place of `$`. The client gets no reply of that; the two commands have
 //! the effect of one at the time of the first.
 
+use std::collections::{HashMap, VecDeque};
+
 use bytes::{Bytes, BytesMut};
 
 use crate::protocol::args::args;
@@ -17,8 +19,9 @@ use super::entry::{Entry, Ours};
 /// An XREAD whose `$` are being replaced.
 pub(super) struct Tail {
     words: Vec<Bytes>,
-    /// Which words are `$`, and not yet replaced.
-    open: Vec<usize>,
+    /// Which words are `$`, and not yet replaced: for each stream that is asked about, in the order of the questions. A
+    /// stream that is named more than once is asked about once.
+    open: VecDeque<Vec<usize>>,
 }
 
 /// The words of an XREAD that blocks on `$`, and which of them those are; `None` for any other command.
@@ -31,7 +34,15 @@ fn tail(command: &[u8]) -> Option<Tail> {
     }
     let names = words.len() - streams - 1;
     let ids = (names.is_multiple_of(2)).then_some(streams + 1 + names / 2)?;
-    let open: Vec<usize> = (ids..words.len()).filter(|at| words.get(*at).is_some_and(|word| word == "$")).collect();
+    let mut places: HashMap<&Bytes, usize> = HashMap::new();
+    let mut open: VecDeque<Vec<usize>> = VecDeque::new();
+    for at in (ids..words.len()).filter(|at| words.get(*at).is_some_and(|word| word == "$")) {
+        let place = *places.entry(words.get(at - names / 2)?).or_insert(open.len());
+        match open.get_mut(place) {
+            Some(same) => same.push(at),
+            None => open.push_back(vec![at]),
+        }
+    }
     (!open.is_empty()).then_some(Tail { words, open })
 }
 
@@ -54,7 +65,7 @@ impl Session {
         let names = tail.words.iter().position(|word| word.eq_ignore_ascii_case(b"STREAMS")).unwrap_or(0) + 1;
         let count = (tail.words.len() - names) / 2;
         for at in &tail.open {
-            let Some(key) = tail.words.get(at - count) else { continue };
+            let Some(key) = at.first().and_then(|at| tail.words.get(at - count)) else { continue };
             let mut question = BytesMut::new();
             encode::command(&mut question, &[b"XREVRANGE", key, b"+", b"-", b"COUNT", b"1"]);
             self.pipeline.append(&question);
@@ -67,12 +78,12 @@ impl Session {
     /// The last entry of the next stream is known, or cannot be (then `$` stays).
     pub(super) fn resolved(&mut self, reply: &[u8]) {
         let Some(tail) = &mut self.tail else { return };
-        if tail.open.is_empty() {
-            return;
-        }
-        let at = tail.open.remove(0);
-        if let (Some(id), Some(word)) = (last_id(reply), tail.words.get_mut(at)) {
-            *word = id;
+        let Some(places) = tail.open.pop_front() else { return };
+        let Some(id) = last_id(reply) else { return };
+        for at in places {
+            if let Some(word) = tail.words.get_mut(at) {
+                *word = id.clone();
+            }
         }
     }
 

@@ -197,6 +197,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
             connections: 10,
             handshake: Duration::from_secs(1),
             resend_bytes: 1 << 20,
+            keep: 512 << 20,
             max_bulk: 1 << 20,
             max_args: 1000,
         },

@@ -12,6 +12,11 @@ use crate::metrics::worker::{Counter, Histogram};
 
 use super::Conversation;
 
+/// So long an ordered hold waits for the rest of a large command, however busily the client sends it.
+const GRACE: Duration = Duration::from_millis(600);
+/// And so long for a client that sends nothing.
+const SILENCE: Duration = Duration::from_millis(250);
+
 /// The hold of one conversation.
 #[derive(Default)]
 pub(super) struct Held {
@@ -72,6 +77,20 @@ impl Conversation {
             self.observe(since);
         }
         true
+    }
+
+    /// A client that is slow to send the rest of a large command must not keep the others waiting: under an ordered hold it
+    /// gets a moment, then the command waits where it is. It has not run, and will not before the hold is over.
+    pub(super) fn stalls(&mut self) -> bool {
+        let ordered = self.worker.ordered_hold(self.now);
+        self.stalled = ordered && (self.stalled || self.stall_due().is_some_and(|due| due <= self.now));
+        self.stalled
+    }
+
+    /// When the ordered hold under way waits no longer for the rest of a large command.
+    pub(super) fn stall_due(&self) -> Option<Duration> {
+        let since = self.worker.holding_since().filter(|_| self.session.half_sent() && !self.stalled)?;
+        Some((since + GRACE).min(self.seat.last_heard.get() + SILENCE))
     }
 
     /// Its commands are held now.

@@ -32,7 +32,8 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use crate::metrics::worker::{Counter, Histogram};
-use crate::session::{Session, is_ping};
+use crate::session::{Mark, Session, is_ping};
+use crate::topology::node::{Epoch, NodeId};
 
 use super::clock;
 use super::tls::ServerSide;
@@ -49,7 +50,7 @@ pub(super) use wire::Buffers;
 /// Replies that may wait for a client that does not read; then its upstream is not read either. Large, because a
 /// client may well send a long pipeline before it reads the first reply, as Redis lets it.
 const OUT_LIMIT: usize = 32 * 1024 * 1024;
-/// The same when the worker as a whole keeps too much.
+/// The same when the worker as a whole keeps too much, and this client more than its share.
 const OUT_SHORT: usize = 256 * 1024;
 /// Commands of more bytes are not kept then.
 const KEPT_SHORT: usize = 16 * 1024;
@@ -130,6 +131,12 @@ pub(super) struct Conversation {
     kept: usize,
     /// Counted as in flight by the worker.
     flying: bool,
+    /// The ordered hold under way does not wait for the rest of a large command, which the client is slow to send.
+    stalled: bool,
+    /// Replies or messages wait at the upstream, because the client does not read what it has.
+    choked: bool,
+    /// It was subscribed on an upstream of this node that ended by itself; and the process that this was.
+    cut_off: Option<(NodeId, Epoch, Option<Mark>)>,
     /// Until when a client that is being said goodbye to is waited for.
     goodbye: Option<Duration>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -170,6 +177,9 @@ impl Conversation {
                 version: 0,
                 kept: 0,
                 flying: false,
+                stalled: false,
+                choked: false,
+                cut_off: None,
                 goodbye: None,
                 timer: None,
                 now: clock::now(),
@@ -182,7 +192,8 @@ impl Conversation {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Counter> {
         self.now = clock::now();
         self.session.handle_time(self.now);
-        self.session.handle_shortage(self.worker.short().then_some(KEPT_SHORT));
+        self.stalled &= self.worker.ordered_hold(self.now);
+        self.session.handle_shortage(self.worker.short(self.kept).then_some(KEPT_SHORT));
         self.seat.remember(cx.waker());
         for _ in 0..ROUNDS {
             if let Some(reason) = self.ending {
@@ -212,7 +223,7 @@ impl Conversation {
 
     /// What may wait for the client.
     fn out_limit(&self) -> usize {
-        if self.worker.short() { OUT_SHORT } else { OUT_LIMIT }
+        if self.worker.short(self.kept) { OUT_SHORT } else { OUT_LIMIT }
     }
 
     // ---- the client ----
@@ -362,6 +373,7 @@ impl Conversation {
     fn say_why(&self, reason: Counter) {
         let why = match reason {
             Counter::ClosedHalf => "its connection to Redis was lost in the middle of a reply that it had begun to get",
+            Counter::ClosedServer => "the server ended its connection (output limits, client eviction, CLIENT KILL)",
             Counter::ClosedSlow => "it did not read its replies, and this worker keeps too much",
             _ => return,
         };
@@ -388,7 +400,8 @@ impl Conversation {
         self.worker.reckon_kept(std::mem::replace(&mut self.kept, kept), kept);
         // Whoever does not read its replies must not keep a switchover waiting: what it asked for has long been run.
         let deaf = self.out.len() >= self.out_limit();
-        let flying = self.session.in_flight() > 0 && !self.session.blocked() && !self.session.is_raw() && !deaf;
+        let owed = self.session.in_flight() > 0 && !self.session.blocked() && !self.session.is_raw();
+        let flying = owed && !deaf && !self.stalls();
         if flying != self.flying {
             self.flying = flying;
             self.worker.flight(flying);

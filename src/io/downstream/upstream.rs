@@ -261,7 +261,14 @@ impl Conversation {
     }
 
     fn attach(&mut self, node: NodeId, epoch: Epoch, opened: Opened) {
+        self.choked = false;
         self.worker.stats.raise(Gauge::UpstreamsOpen, 1);
+        let same = self.cut_off.take() == Some((node, epoch, self.worker.orders().mark));
+        if same && self.session.subscribed() {
+            // Only the connection ended, by the server's will (output limits, CLIENT KILL): its client is closed on as well.
+            // Subscribed again, it would never know that messages are missing.
+            self.ending = Some(Counter::ClosedServer);
+        }
         self.up = Up::Ready(Ready::new(node, epoch, opened));
         self.session.attach();
     }
@@ -270,6 +277,12 @@ impl Conversation {
     pub(super) fn lose_upstream(&mut self) {
         if self.was_killed() {
             self.ending = Some(Counter::ClosedKilled);
+            return;
+        }
+        let listens = self.session.subscribed() && !self.session.is_raw();
+        if listens && self.choked && matches!(self.up, Up::Ready(_)) {
+            // The server closes on a subscriber that reads too slowly, so that it knows that messages are missing.
+            self.ending = Some(Counter::ClosedServer);
             return;
         }
         let place = match &self.up {
@@ -281,6 +294,8 @@ impl Conversation {
             Up::None | Up::Dialling(_) => None,
         };
         if let Some((node, epoch)) = place {
+            self.cut_off =
+                (listens && matches!(self.up, Up::Ready(_))).then_some((node, epoch, self.worker.orders().mark));
             self.worker.hint(News::UpstreamLost { node, epoch });
             if self.session.refusing() {
                 self.worker.hint(News::Refused { node, epoch });
@@ -299,6 +314,7 @@ impl Conversation {
 
     pub(super) fn poll_from_upstream(&mut self, cx: &mut Context<'_>) -> bool {
         if self.out.len() >= self.out_limit() {
+            self.choked |= matches!(self.up, Up::Ready(_));
             return false;
         }
         let worker = Rc::clone(&self.worker);
@@ -322,7 +338,10 @@ impl Conversation {
                 let mut scratch = worker.scratch.borrow_mut();
                 let mut buffer = ReadBuf::new(&mut scratch);
                 match Pin::new(&mut up.stream).poll_read(cx, &mut buffer) {
-                    Poll::Pending => return false,
+                    Poll::Pending => {
+                        self.choked = false;
+                        return false;
+                    }
                     // Whatever it says after its lease has run out was said too late.
                     Poll::Ready(Ok(())) if !buffer.filled().is_empty() && worker.orders().lease.allows(up.node) => {
                         worker.stats.add(Counter::BytesFromRedis, buffer.filled().len() as u64);
@@ -369,6 +388,9 @@ impl Conversation {
             _ => return false,
         };
         let hold = hold || up.leaving.is_some();
+        if self.stalled {
+            return false;
+        }
         let mut moved = false;
         loop {
             let bytes = self.session.to_send(hold);
@@ -407,7 +429,8 @@ impl Conversation {
         let rest = self.rest_at.filter(|_| matches!(self.up, Up::Ready(_)));
         let waits = matches!(self.up, Up::None) && self.session.wants_upstream() && self.may_begin();
         let retry = if waits { self.retry.due(self.worker.orders().epoch) } else { None };
-        [leave, farewell, retry, rest, self.hold_deadline(), self.ids_deadline(), self.words_deadline()]
+        let stall = if self.worker.ordered_hold(self.now) { self.stall_due() } else { None };
+        [leave, stall, farewell, retry, rest, self.hold_deadline(), self.ids_deadline(), self.words_deadline()]
             .into_iter()
             .flatten()
             .min()

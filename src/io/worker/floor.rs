@@ -109,6 +109,7 @@ pub fn start(
             limits: Limits {
                 hold: config.hold,
                 handshake: config.limits.handshake,
+                keep: config.limits.keep,
                 upstream_age: config.upstream.max_age,
             },
             targets: targets.to_vec(),

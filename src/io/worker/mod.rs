@@ -42,8 +42,8 @@ pub(super) use leaving::{Left, Unnoticed};
 pub(super) use pool::{Opened, Pool, obtain};
 pub(super) use proof::Verdict;
 
-/// Bytes that a worker keeps for all of its clients before it becomes sparing.
-const KEPT: usize = 512 * 1024 * 1024;
+/// A client's share of what a worker may keep is never less than this, in bytes.
+const LEAST_SHARE: usize = 64 * 1024;
 
 /// Most lanes of a worker. Further clients get an upstream of their own.
 const LANES: usize = 256;
@@ -109,6 +109,8 @@ pub(super) struct Limits {
     pub handshake: Duration,
     /// A connection to Redis that is older takes no newcomer.
     pub upstream_age: Duration,
+    /// Bytes that a worker keeps for all of its clients before it becomes sparing.
+    pub keep: usize,
 }
 
 /// What clients are told of changes and drains on channels that they subscribed to.
@@ -280,9 +282,15 @@ impl Worker {
         self.kept.set(self.kept.get().saturating_sub(before) + after);
     }
 
-    /// So much is kept for clients that each may keep only a little: hostile bytes cost memory up to a limit.
-    pub(super) fn short(&self) -> bool {
-        self.kept.get() > KEPT
+    /// So much is kept for all that a client with `kept` bytes, more than its share, may keep only a little: hostile bytes
+    /// cost memory up to a limit, and the client that exceeds its share pays for it, not its neighbours.
+    pub(super) fn short(&self, kept: usize) -> bool {
+        self.kept.get() > self.limits.keep && kept > self.share()
+    }
+
+    fn share(&self) -> usize {
+        let clients = self.seats.borrow().len() - self.free.borrow().len();
+        (self.limits.keep / clients.max(1)).max(LEAST_SHARE)
     }
 
     /// The log may say once more why a client was closed on.

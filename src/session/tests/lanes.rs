@@ -60,3 +60,21 @@ fn a_huge_reply_that_something_stands_behind_is_passed_on() {
     story.upstream(first).client_gets(first);
     story.upstream(rest).upstream("+OK\r\n").client_gets(&format!("{rest}+OK\r\n"));
 }
+
+#[test]
+fn without_bytes_for_sending_again_commands_pass_all_the_same() {
+    for lanes in [false, true] {
+        let mut story = if lanes { Story::on_a_lane() } else { Story::attached() };
+        let settings = Settings { resend_bytes: 0, lanes, ..(*story.session.settings).clone() };
+        story.session = Session::new(Rc::new(settings));
+        if lanes {
+            story.session.board();
+        } else {
+            story.session.attach();
+        }
+        story.client("SET a 1\r\nGET a\r\n").upstream_gets("SET a 1|GET a|");
+        story.upstream("+OK\r\n$1\r\n1\r\n").client_gets("+OK\r\n$1\r\n1\r\n");
+        story.session.handle_shortage(Some(16));
+        story.client("PING\r\n").upstream_gets("PING|").upstream("+PONG\r\n").client_gets("+PONG\r\n");
+    }
+}

@@ -517,3 +517,12 @@ fn what_names_the_connection_inside_a_transaction_is_replayed_as_it_was_said() {
     story.upstream("+OK\r\n+QUEUED\r\n+QUEUED\r\n").client_gets("+OK\r\n+QUEUED\r\n+QUEUED\r\n");
     story.another_upstream().upstream_gets("MULTI|SELECT 2|SET a 1|");
 }
+
+#[test]
+fn a_stream_that_is_named_often_is_asked_about_once() {
+    let mut story = Story::attached();
+    story.client("XREAD BLOCK 0 STREAMS s t s s $ $ 5-1 $\r\n");
+    story.upstream_gets("XREVRANGE s + - COUNT 1|XREVRANGE t + - COUNT 1|");
+    story.upstream("*1\r\n*2\r\n$3\r\n7-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n*0\r\n");
+    story.upstream_gets("XREAD BLOCK 0 STREAMS s t s s 7-1 0-0 5-1 7-1|");
+}
