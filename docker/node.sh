@@ -27,6 +27,7 @@ start_changeover() {
     changeover run --listen 0.0.0.0:6380 --cert /certs/server.crt --key /certs/server.key \
         --node a=node-a:6379 --node b=node-b:6379 --self "$NODE" \
         --admin "unix:/fleet/$NODE.sock" --metrics 0.0.0.0:9121 --state-dir /data \
+        --channel-secret-file /fleet/channel.secret \
         --drain-spread 2s --drain-deadline 10s --workers 2 &
     changeover=$!
 }

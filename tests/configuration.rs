@@ -85,13 +85,36 @@ fn the_example_of_the_page_is_accepted_with_the_certificates_that_certs_makes() 
     let page = std::fs::read_to_string(PAGE).unwrap();
     let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     std::fs::write(dir.path().join("changeover.toml"), example).unwrap();
-    std::fs::write(dir.path().join("password"), "secret\n").unwrap();
+    std::fs::write(dir.path().join("password"), "hidden-word\n").unwrap();
+    assert!(changeover(dir.path(), &["secret", "channel.secret"]).status.success());
+    let secret = std::fs::read_to_string(dir.path().join("channel.secret")).unwrap();
     let checked = changeover(dir.path(), &["check", "--config", "changeover.toml"]);
     assert!(checked.status.success(), "{}", text(&checked.stderr));
-    assert!(!text(&checked.stdout).contains("secret"));
+    assert!(!text(&checked.stdout).contains("hidden-word") && !text(&checked.stdout).contains(secret.trim()));
+    assert!(checked.stderr.is_empty(), "{}", text(&checked.stderr));
     // What it prints is a configuration itself.
     std::fs::write(dir.path().join("printed.toml"), &checked.stdout).unwrap();
     assert!(changeover(dir.path(), &["check", "--config", "printed.toml"]).status.success());
+}
+
+#[test]
+fn without_a_secret_the_check_says_what_is_missing_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(changeover(dir.path(), &["certs"]).status.success());
+    let flags = ["--listen", "127.0.0.1:0", "--cert", "certs/server.crt", "--key", "certs/server.key"];
+    let node = ["--node", "a=127.0.0.1:1", "--channel-secret-file", "channel.secret"];
+    let check = |node: &[&str]| changeover(dir.path(), &[&["check"], &flags[..], node].concat());
+    let checked = check(&node[..2]);
+    assert!(checked.status.success(), "it is no mistake");
+    assert!(text(&checked.stderr).contains("changeover secret FILE"), "{}", text(&checked.stderr));
+    assert!(!check(&node).status.success(), "the file is not there");
+    assert!(changeover(dir.path(), &["secret", "channel.secret"]).status.success());
+    assert!(!changeover(dir.path(), &["secret", "channel.secret"]).status.success(), "nothing is overwritten");
+    let checked = check(&node);
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{}", text(&checked.stderr));
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(dir.path().join("channel.secret"), readable).unwrap();
+    assert!(text(&check(&node).stderr).contains("chmod 600"), "others can read it");
 }
 
 #[test]

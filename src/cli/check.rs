@@ -52,6 +52,18 @@ pub(crate) fn run(args: Args) -> ExitCode {
     if !errors.is_empty() {
         return ExitCode::FAILURE;
     }
+    if loaded.config.channel_secret.is_none() {
+        eprintln!(
+            "warning: the pair's channel is not authenticated: a client that may publish, or run a script, can hold everybody \
+             for a while\n  next: changeover secret FILE, and channel-secret-file = \"FILE\" on both proxies"
+        );
+        if loaded.config.witness.is_some() {
+            eprintln!(
+                "warning: without channel-secret-file the proxies give each other no leases: when the witness is away for \
+                 longer than witness-lease, the node in service is not served"
+            );
+        }
+    }
     if args.live {
         return live(&loaded.config);
     }

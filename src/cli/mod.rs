@@ -16,6 +16,7 @@ mod operator;
 mod patch;
 mod reboot;
 mod run;
+mod secret;
 mod show;
 mod status;
 mod switchover;
@@ -63,6 +64,8 @@ enum Command {
     Check(check::Args),
     /// Make a certificate authority and certificates for development
     Certs(certs::Args),
+    /// Make the secret by which the proxies of a pair know each other
+    Secret(secret::Args),
     /// Print completions for a shell
     Completions(completions::Args),
     /// Try the promises on this machine, with a real Redis pair and clients that check themselves
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Witness(args) => witness::run(args),
         Command::Check(args) => check::run(args),
         Command::Certs(args) => certs::run(args),
+        Command::Secret(args) => secret::run(&args),
         Command::Completions(args) => completions::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::KeepJob(args) => keep_job::run(args),

@@ -14,8 +14,8 @@ use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
-    Admin, AdminGuard, Advertised, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode, HoldLimits,
-    Node, Notices, ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, Upstreams, admin_token, value,
+    Admin, AdminGuard, Advertised, ChannelSecret, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode,
+    HoldLimits, Node, Notices, ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, Upstreams, admin_token, value,
 };
 
 mod witness;
@@ -90,6 +90,7 @@ impl Reader<'_> {
         let (redis_user, redis_password) = self.login();
         let upstream_tls = self.upstream_tls();
         let channel = self.one(&keys::CHANNEL, value::name);
+        let channel_secret = self.channel_secret();
         let (admin, admin_guard) = self.admin();
         let metrics = self.one(&keys::METRICS, value::socket);
         let workers = self.size(&keys::WORKERS);
@@ -143,6 +144,7 @@ impl Reader<'_> {
             limits,
             upstream,
             channel: channel?,
+            channel_secret,
         };
         Some((config, log?))
     }
@@ -210,6 +212,12 @@ impl Reader<'_> {
             }
         });
         (user, password)
+    }
+
+    fn channel_secret(&mut self) -> Option<ChannelSecret> {
+        let file = self.one(&keys::CHANNEL_SECRET_FILE, value::path)?;
+        let read = ChannelSecret::read(&file);
+        read.map_err(|message| self.problems.add(self.place(&keys::CHANNEL_SECRET_FILE), message)).ok()
     }
 
     fn upstream_tls(&mut self) -> Option<UpstreamTls> {

@@ -171,6 +171,11 @@ keys! {
             "The name that the nodes' certificates must have.";
         CHANNEL = "channel", Text, Value("__changeover__"),
             "The pub/sub channel on which the proxies of the pair find each other; the same on both, not for clients.";
+        CHANNEL_SECRET_FILE = "channel-secret-file", File,
+            Nothing("messages of the pair are not authenticated: one can at most hold clients for a while"),
+            "File with the secret that authenticates what the proxies of the pair say to each other (`changeover secret` \
+             makes one): the same on both, no other pair's, not readable by other users. A second line is a second secret \
+             while it is rotated: the first signs, both are believed. SIGHUP reads it again.";
     }
     "Operating it" {
         ADMIN = "admin", Admin,

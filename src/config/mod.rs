@@ -5,6 +5,7 @@
 
 mod admin;
 mod build;
+mod channel;
 mod defaults;
 mod effective;
 pub mod fleet;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use crate::topology::failover::Rejoin;
 pub use admin::{AdminAddress, AdminGuard, AdminLogin, admin_address, admin_token};
 pub use build::{Loaded, Log, Setting, load, password as secret_file};
+pub use channel::{ChannelSecret, new_channel_secret, write_channel_secret};
 pub use defaults::default_admin;
 pub use effective::to_toml;
 pub use problem::{Place, Problem, Problems};
@@ -78,6 +80,8 @@ pub struct Config {
     pub upstream: Upstreams,
     /// The pair's reserved pub/sub channel.
     pub channel: String,
+    /// What authenticates messages there; `None`: a message can at most hold clients for a while.
+    pub channel_secret: Option<ChannelSecret>,
 }
 
 /// PEM files of the client side.

@@ -1,23 +1,33 @@
 //! The words of the pair's channel: what the processes of a pair say to each other through pub/sub on the pair itself.
 //!
-//! Pure: text in, message out, and back. It neither publishes nor decides what a message means; who is believed, and how
-//! long a hold may last, is decided by the owner.
+//! Pure: text in, message out, and back. It neither publishes nor decides what a message means; how long a hold may
+//! last is decided by the owner.
 //!
-//! Whoever may publish on the channel can say anything, so every part is bounded before it is looked at, and a message
-//! that does not fit exactly is refused whole. One message is one JSON object in one line:
+//! Every client of Redis that may run a script may publish on the channel. So a message counts by its seal (`seal.rs`).
+//! Without a secret there is no seal, and a message can say presence and hold only: [`Kind::needs_seal`].
+//!
+//! Every part is bounded before it is looked at, and a message that does not fit exactly is refused whole. One message is
+//! one JSON object in one line, version 1 without a seal, version 2 with one:
 //!
 //! ```text
 //! {"v":1,"from":"a-5f0c2d91","node":"a","seq":17,"kind":"hold","id":812736,"deadline_ms":5000,"event":1790000000123}
+//! 2:<code>:{"v":2,"from":"a-5f0c2d91","node":"a","seq":17,"at":1790000000123,"nonce":"…","repeats":["…"],"kind":"leave"}
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use super::seal::{Broken, Seal};
 
 /// Longest message that is read, in bytes.
 pub const MAX_MESSAGE: usize = 4096;
 /// Longest name of an instance or a node, in bytes.
 pub const MAX_NAME: usize = 128;
-/// The version that we speak.
-const VERSION: u32 = 1;
+/// Most challenges in one message.
+pub const MAX_CHALLENGES: usize = 8;
+/// The version of messages without a seal, and with one.
+const VERSIONS: [u32; 2] = [1, 2];
 
 /// One message, with its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +38,42 @@ pub struct Message {
     pub node: Option<String>,
     /// Counts the sender's messages from 1; the same message may arrive through both nodes.
     pub seq: u64,
+    /// That it was made lately, and for us; `None`: it has no seal.
+    pub proof: Option<Proof>,
     /// What it says.
     pub kind: Kind,
+}
+
+/// What shows when a sealed message was made. No clocks are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The sender's clock, in milliseconds since 1970; to show a difference of clocks, and for nothing else.
+    pub at: u64,
+    /// The sender's challenge: a message that repeats it was made after it was drawn.
+    pub nonce: Nonce,
+    /// The challenges of the others, as the sender has heard them last.
+    pub to: Vec<Nonce>,
+}
+
+/// A random number that was never used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Nonce(pub u128);
+
+impl From<Nonce> for String {
+    fn from(nonce: Nonce) -> Self {
+        format!("{:032x}", nonce.0)
+    }
+}
+
+impl TryFrom<String> for Nonce {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let value = u128::from_str_radix(&text, 16).ok().filter(|_| digits);
+        value.map(Self).ok_or("a challenge is 32 hexadecimal digits")
+    }
 }
 
 /// What a message says.
@@ -43,6 +87,9 @@ pub enum Kind {
         /// I take no clients: nobody is to be sent to me.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         drained: bool,
+        /// The `run_id` of each node that answers me, by the name that I have for it.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        nodes: BTreeMap<String, String>,
     },
     /// Start nothing new, let what is in flight finish, then say [`Kind::Quiesced`].
     Hold {
@@ -70,6 +117,8 @@ pub enum Kind {
     Suspect {
         /// Its name.
         about: String,
+        /// Counts the sender's own.
+        question: u64,
     },
     /// What I see of a node, asked after I was.
     Sees {
@@ -77,6 +126,10 @@ pub enum Kind {
         about: String,
         /// It answers; otherwise it refuses connections.
         answers: bool,
+        /// Who asked.
+        to: String,
+        /// What: [`Kind::Suspect`].
+        question: u64,
     },
     /// The witness does not answer me: do not promote your node for so long. Answer with [`Kind::Leased`].
     Lease {
@@ -101,6 +154,37 @@ pub enum Kind {
     Leave,
 }
 
+impl Kind {
+    /// Whether anything is risked on its word: then it is neither said nor believed without a seal.
+    pub fn needs_seal(&self) -> bool {
+        match self {
+            Self::Hello
+            | Self::Presence { .. }
+            | Self::Hold { .. }
+            | Self::Quiesced { .. }
+            | Self::Release { .. }
+            | Self::Leave => false,
+            Self::Suspect { .. }
+            | Self::Sees { .. }
+            | Self::Lease { .. }
+            | Self::Leased { .. }
+            | Self::Saved { .. } => true,
+        }
+    }
+
+    /// Names that stand in it.
+    fn names(&self) -> Vec<&String> {
+        match self {
+            Self::Suspect { about, .. } => vec![about],
+            Self::Sees { about, to, .. } => vec![about, to],
+            Self::Leased { to, .. } => vec![to],
+            Self::Saved { process } => vec![process],
+            Self::Presence { nodes, .. } => nodes.keys().chain(nodes.values()).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A message that was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misunderstood {
@@ -113,6 +197,27 @@ pub enum Misunderstood {
     /// Of a version that we do not speak.
     #[error("version {0} is not spoken here")]
     Version(u32),
+    /// Its seal is missing or wrong.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// It has a seal, and we have no secret.
+    #[error("it is authenticated, and this process has no channel-secret-file")]
+    NoSecret,
+    /// It says what needs a seal, and has none.
+    #[error("it says what is not believed without a channel-secret-file")]
+    NeedsSecret,
+}
+
+impl Misunderstood {
+    /// One of the reasons in the metrics' catalogue.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLong(_) | Self::Malformed(_) | Self::Version(_) => "malformed",
+            Self::Broken(Broken::Unsealed) | Self::NeedsSecret => "unsigned",
+            Self::Broken(Broken::Forged) => "forged",
+            Self::NoSecret => "no-secret",
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,6 +227,13 @@ struct Wire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     node: Option<String>,
     seq: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nonce: Option<Nonce>,
+    // Not `to`: some kinds have a word of that name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    repeats: Vec<Nonce>,
     #[serde(flatten)]
     kind: Kind,
 }
@@ -132,42 +244,65 @@ struct Version {
 }
 
 impl Message {
-    /// As it is published.
-    pub fn encode(&self) -> Vec<u8> {
+    /// As it is published. A message with a proof is sealed; one without is not.
+    pub fn encode(&self, seal: Option<&Seal>) -> Vec<u8> {
+        let [unsealed, sealed] = VERSIONS;
+        let proof = self.proof.as_ref();
         let wire = Wire {
-            v: VERSION,
+            v: if proof.is_some() { sealed } else { unsealed },
             from: self.from.clone(),
             node: self.node.clone(),
             seq: self.seq,
+            at: proof.map(|proof| proof.at),
+            nonce: proof.map(|proof| proof.nonce),
+            repeats: proof.map(|proof| proof.to.clone()).unwrap_or_default(),
             kind: self.kind.clone(),
         };
         // Plain data with string keys always serialises.
-        serde_json::to_vec(&wire).unwrap_or_default()
+        let text = serde_json::to_vec(&wire).unwrap_or_default();
+        match seal {
+            Some(seal) if proof.is_some() => seal.close(&text),
+            _ => text,
+        }
     }
 
-    /// Reads what was published. The version is looked at first, so that a later one is named as such.
-    pub fn decode(payload: &[u8]) -> Result<Self, Misunderstood> {
+    /// Reads what was published. The seal comes first, then the version, so that a later one is named as such.
+    ///
+    /// # Errors
+    /// See [`Misunderstood`]. With a seal of ours, nothing is read that it does not open.
+    pub fn decode(payload: &[u8], seal: Option<&Seal>) -> Result<Self, Misunderstood> {
         if payload.len() > MAX_MESSAGE {
             return Err(Misunderstood::TooLong(payload.len()));
         }
+        let text = match seal {
+            Some(seal) => seal.open(payload)?,
+            None if payload.starts_with(b"2:") => return Err(Misunderstood::NoSecret),
+            None => payload,
+        };
         let malformed = |error: serde_json::Error| Misunderstood::Malformed(error.to_string());
-        let version: Version = serde_json::from_slice(payload).map_err(malformed)?;
-        if version.v != VERSION {
+        let version: Version = serde_json::from_slice(text).map_err(malformed)?;
+        if version.v != VERSIONS[usize::from(seal.is_some())] {
             return Err(Misunderstood::Version(version.v));
         }
-        let wire: Wire = serde_json::from_slice(payload).map_err(malformed)?;
-        let about = match &wire.kind {
-            Kind::Suspect { about } | Kind::Sees { about, .. } | Kind::Leased { to: about, .. } => Some(about.as_str()),
-            Kind::Saved { process } => Some(process.as_str()),
-            _ => None,
-        };
-        if !is_name(&wire.from) || !wire.node.as_deref().is_none_or(is_name) || !about.is_none_or(is_name) {
+        let wire: Wire = serde_json::from_slice(text).map_err(malformed)?;
+        if !is_name(&wire.from)
+            || !wire.node.as_deref().is_none_or(is_name)
+            || !wire.kind.names().into_iter().all(|name| is_name(name))
+        {
             return Err(Misunderstood::Malformed("a name is empty, too long or not printable ASCII".to_owned()));
         }
         if wire.seq == 0 {
             return Err(Misunderstood::Malformed("seq counts from 1".to_owned()));
         }
-        Ok(Self { from: wire.from, node: wire.node, seq: wire.seq, kind: wire.kind })
+        let proof = match (seal, wire.at, wire.nonce) {
+            (None, ..) if wire.kind.needs_seal() => return Err(Misunderstood::NeedsSecret),
+            (None, ..) => None,
+            (Some(_), Some(at), Some(nonce)) if wire.repeats.len() <= MAX_CHALLENGES => {
+                Some(Proof { at, nonce, to: wire.repeats })
+            }
+            _ => return Err(Misunderstood::Malformed("its time or its challenge is missing".to_owned())),
+        };
+        Ok(Self { from: wire.from, node: wire.node, seq: wire.seq, proof, kind: wire.kind })
     }
 }
 
@@ -177,73 +312,4 @@ fn is_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(kind: Kind) -> Message {
-        Message { from: "a-5f0c2d91".to_owned(), node: Some("a".to_owned()), seq: 17, kind }
-    }
-
-    #[test]
-    fn every_kind_survives_the_wire() {
-        for kind in [
-            Kind::Hello,
-            Kind::Presence { drained: false },
-            Kind::Presence { drained: true },
-            Kind::Hold { id: u64::MAX, deadline_ms: 5000, event: 1 },
-            Kind::Quiesced { id: 1 },
-            Kind::Release { id: 1, switched: true },
-            Kind::Suspect { about: "a".to_owned() },
-            Kind::Sees { about: "a".to_owned(), answers: false },
-            Kind::Lease { plea: 1, lease_ms: 4000 },
-            Kind::Leased { to: "a-5f0c2d91".to_owned(), plea: 1 },
-            Kind::Saved { process: "5".repeat(40) },
-            Kind::Leave,
-        ] {
-            let sent = message(kind);
-            assert_eq!(Message::decode(&sent.encode()), Ok(sent));
-        }
-    }
-
-    #[test]
-    fn the_form_on_the_wire_is_the_documented_one() {
-        let text = concat!(
-            r#"{"v":1,"from":"a-5f0c2d91","node":"a","seq":17,"kind":"hold","id":812736,"deadline_ms":5000,"#,
-            r#""event":1790000000123}"#
-        );
-        let expected = message(Kind::Hold { id: 812_736, deadline_ms: 5000, event: 1_790_000_000_123 });
-        assert_eq!(String::from_utf8(expected.encode()).unwrap(), text);
-        assert_eq!(Message::decode(text.as_bytes()), Ok(expected));
-    }
-
-    #[test]
-    fn a_process_without_a_node_of_its_own_may_speak() {
-        let text = br#"{"v":1,"from":"x-1","seq":1,"kind":"hello"}"#;
-        assert_eq!(Message::decode(text).unwrap().node, None);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused_whole() {
-        let refused = |text: &str| Message::decode(text.as_bytes()).unwrap_err();
-        assert_eq!(refused(r#"{"v":2,"whatever":[]}"#), Misunderstood::Version(2));
-        assert_eq!(refused(&"x".repeat(MAX_MESSAGE + 1)), Misunderstood::TooLong(MAX_MESSAGE + 1));
-        for text in [
-            "",
-            "null",
-            "[]",
-            r#"{"v":1}"#,
-            r#"{"v":1,"from":"x","seq":1,"kind":"promote"}"#,
-            r#"{"v":1,"from":"x","seq":1,"kind":"hold","id":-1,"deadline_ms":1}"#,
-            r#"{"v":1,"from":"x","seq":1,"kind":"hold","id":1}"#,
-            r#"{"v":1,"from":"x","seq":0,"kind":"hello"}"#,
-            r#"{"v":1,"from":"","seq":1,"kind":"hello"}"#,
-            r#"{"v":1,"from":"x\n","seq":1,"kind":"hello"}"#,
-            r#"{"v":1,"from":"x","seq":1,"kind":"hello"} trailing"#,
-        ] {
-            assert!(matches!(refused(text), Misunderstood::Malformed(_)), "{text}");
-        }
-        let nested =
-            format!(r#"{{"v":1,"from":"x","seq":1,"kind":"hello","more":{}1{}}}"#, "[".repeat(1500), "]".repeat(1500));
-        assert!(matches!(refused(&nested), Misunderstood::Malformed(_)));
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! [`run`] is the life of the process: load, listen, announce, own, drain, end. Everything that decides is owned by
 //! [`owner`]; everything else here carries events to it or its orders away. The pair's channel has its words in
-//! [`channel`], who is there in [`peers`], the ordered hold in [`holding`].
+//! [`channel`], their authentication in [`seal`], who is there in [`peers`], the ordered hold in [`holding`].
 
 pub mod advice;
 pub mod changes;
@@ -19,16 +19,17 @@ pub mod peers;
 pub mod plane;
 pub mod rollout;
 mod saving;
+pub mod seal;
 pub mod signals;
 pub mod witness;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ServerTls};
+use crate::config::{ChannelSecret, Config, ServerTls};
 use crate::io::client::Target;
 use crate::io::http::{self, Guard, Listener};
 use crate::io::tls::{ServerSide, UpstreamSide};
@@ -37,6 +38,7 @@ use crate::io::{notify, worker};
 use crate::metrics::exposition::{self, Scrape};
 use crate::metrics::worker::WorkerStats;
 use plane::Plane;
+use seal::Seal;
 use signals::Signals;
 
 /// Why the process could not start; says what to look at.
@@ -84,10 +86,12 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     let workers = worker::start(&config, &tls, &targets, &plane.orders(), &news, &stats)?;
     tracing::info!(listen = %workers.local_addr, workers = config.workers, "serving");
 
+    let reseal = reseal(&config, plane.seal());
     let reload = move || {
         let upstream = || upstream.iter().chain(&sentinels_side).try_for_each(|side| side.reload());
         let admin = || admin_tls.as_ref().map_or(Ok(()), |side| side.reload());
-        tls.reload().and_then(|()| upstream()).and_then(|()| admin()).map_err(|e| e.to_string())
+        let sides = tls.reload().and_then(|()| upstream()).and_then(|()| admin()).map_err(|e| e.to_string());
+        sides.and_then(|()| reseal())
     };
     let stop = CancellationToken::new();
     let serving = serve(&config, servers, &plane, &stop);
@@ -102,6 +106,21 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     let _ = tokio::task::spawn_blocking(move || workers.join()).await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Reads the secret of the pair's channel again.
+fn reseal(
+    config: &Arc<Config>,
+    sender: Option<Arc<watch::Sender<Arc<Seal>>>>,
+) -> impl Fn() -> Result<(), String> + Clone + Send + 'static {
+    let (file, channel) = (config.channel_secret.as_ref().map(|secret| secret.file.clone()), config.channel.clone());
+    move || {
+        if let (Some(file), Some(sender)) = (&file, &sender) {
+            let secret = ChannelSecret::read(file)?;
+            sender.send_replace(Arc::new(Seal::new(&secret, &channel)));
+        }
+        Ok(())
+    }
 }
 
 /// TLS of the admin API, where it has a login: our certificate, and the CA of operators' certificates.

@@ -2,11 +2,29 @@
 //!
 //! Pure. Keeps who was heard when, and lets each message through once although it may arrive through both nodes. It
 //! decides nothing about holds. Bounded: at most [`MAX_PEERS`] are remembered, whoever speaks.
+//!
+//! # With a secret
+//!
+//! A seal says who made a message, not when. So each process draws a *challenge* (a random number) every
+//! [`CHALLENGE_EVERY`], says it with every message, and repeats the newest challenge of each other process. A message
+//! counts only if it repeats a challenge of ours that is younger than [`CHALLENGE_FOR`]. Hence:
+//!
+//! * A message from before this process began is never believed: its challenges did not exist yet.
+//! * A message older than [`CHALLENGE_FOR`] is never believed, by our own clock. The machines' clocks may differ.
+//! * A younger one is believed once: its sender is remembered for longer ([`REMEMBERED_FOR`]), with the numbers heard.
+//!
+//! A process that is new to the pair takes three messages: its greeting (believed by nobody yet), our presence, which
+//! repeats its challenge, and its presence, which repeats ours.
+//!
+//! # Without a secret
+//!
+//! Anybody may speak in any name, so nothing is risked here: a number far ahead makes nobody deaf, a farewell counts for
+//! [`GONE_FOR`], and a process is known only once it has said that it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::channel::{Kind, Message};
+use super::channel::{Kind, MAX_CHALLENGES, Message, Nonce, Proof};
 
 /// Most processes that are remembered; a newcomer beyond it is not heard until another has been silent long enough.
 pub const MAX_PEERS: usize = 32;
@@ -14,10 +32,16 @@ pub const MAX_PEERS: usize = 32;
 pub const PRESENCE_EVERY: Duration = Duration::from_secs(1);
 /// A process that was not heard for this long is not waited for.
 pub const PRESENT_FOR: Duration = Duration::from_millis(3500);
+/// Between two challenges.
+pub const CHALLENGE_EVERY: Duration = Duration::from_secs(10);
+/// A challenge counts for this long. Shorter than [`REMEMBERED_FOR`].
+pub const CHALLENGE_FOR: Duration = Duration::from_secs(30);
 /// A process that was not heard for this long is asked whether it is there.
 const MISSED_AFTER: Duration = Duration::from_millis(1500);
 /// A process that was not heard for this long is forgotten.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// Without a secret: for this long after a farewell, late messages of the same process do not bring it back.
+const GONE_FOR: Duration = Duration::from_millis(1500);
 /// How far a message may arrive behind a later one of the same sender.
 const WINDOW: u64 = 64;
 
@@ -25,24 +49,44 @@ const WINDOW: u64 = 64;
 #[derive(Debug)]
 pub struct Peers {
     own: String,
+    /// Our challenges with their birth, newest first.
+    challenges: VecDeque<(Nonce, Duration)>,
     known: BTreeMap<String, Peer>,
 }
 
 /// One other process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
     /// The node that it runs beside.
     pub node: Option<String>,
-    /// When it was last heard (process clock).
+    /// The `run_id` of each node, by the name that the process has for it.
+    pub nodes: BTreeMap<String, String>,
+    /// When it was last heard and believed (process clock).
     pub heard: Duration,
-    /// It said that it leaves.
-    left: bool,
+    /// Its clock less ours, in milliseconds, when it was last heard; `None` without a secret.
+    pub clock_ahead_ms: Option<i64>,
+    /// It has repeated a challenge of ours or, without a secret, said that it is there.
+    believed: bool,
+    /// When anything came from it, believed or not.
+    met: Duration,
+    /// When it said that it leaves.
+    left: Option<Duration>,
     /// It said that it takes no clients.
     drained: bool,
-    /// Highest number heard.
+    /// Its newest challenge.
+    nonce: Option<Nonce>,
+    numbers: Numbers,
+}
+
+/// The numbers of a sender that were heard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Numbers {
+    /// Highest number heard, under a seal.
     highest: u64,
     /// Which of the [`WINDOW`] numbers up to `highest` were heard; bit 0 is `highest` itself.
     seen: u64,
+    /// Without a seal: the last [`WINDOW`] numbers, however they are ordered.
+    recent: VecDeque<u64>,
 }
 
 /// What a message meant for the table.
@@ -50,6 +94,10 @@ pub struct Peer {
 pub enum Heard {
     /// Our own, heard before, or beyond the limit: to be ignored.
     Nothing,
+    /// It repeats no challenge of ours: not to be believed. Our presence lets its sender prove itself.
+    Unproven,
+    /// Without a secret: somebody who has never said that it is there. To be ignored.
+    Stranger,
     /// To be acted upon.
     New {
         /// The sender was not present before.
@@ -60,39 +108,107 @@ pub enum Heard {
 impl Peers {
     /// Nobody yet; `own` is this process' instance.
     pub fn new(own: impl Into<String>) -> Self {
-        Self { own: own.into(), known: BTreeMap::new() }
+        Self { own: own.into(), challenges: VecDeque::new(), known: BTreeMap::new() }
     }
 
-    /// Takes note of a message.
-    pub fn handle_message(&mut self, message: &Message, now: Duration) -> Heard {
+    /// Whether another challenge is to be drawn.
+    pub fn needs_challenge(&self, now: Duration) -> bool {
+        self.challenges.front().is_none_or(|(_, drawn)| now.saturating_sub(*drawn) >= CHALLENGE_EVERY)
+    }
+
+    /// Takes a random number as our challenge from now on.
+    pub fn challenge(&mut self, nonce: Nonce, now: Duration) {
+        self.challenges.push_front((nonce, now));
+        self.challenges.retain(|(_, drawn)| now.saturating_sub(*drawn) <= CHALLENGE_FOR);
+    }
+
+    /// What our next message shows, at this time of the system's clock; `None` without a challenge.
+    pub fn proof(&self, at: u64) -> Option<Proof> {
+        let (nonce, _) = *self.challenges.front()?;
+        let mut others: Vec<_> =
+            self.known.values().filter_map(|peer| Some((peer.believed, peer.met, peer.nonce?))).collect();
+        // Those that may be answered by somebody come first, where there are too many.
+        others.sort_by_key(|(believed, met, _)| std::cmp::Reverse((*met, *believed)));
+        let to = others.into_iter().map(|(.., nonce)| nonce).take(MAX_CHALLENGES).collect();
+        Some(Proof { at, nonce, to })
+    }
+
+    /// Takes note of a message. `at`: the system's clock, in milliseconds.
+    pub fn handle_message(&mut self, message: &Message, at: u64, now: Duration) -> Heard {
         if message.from == self.own {
             return Heard::Nothing;
         }
         self.forget(now);
-        let Some(peer) = self.known.get_mut(&message.from) else {
+        match &message.proof {
+            Some(proof) => self.handle_sealed(message, proof, at, now),
+            None => self.handle_unsealed(message, now),
+        }
+    }
+
+    fn handle_sealed(&mut self, message: &Message, proof: &Proof, at: u64, now: Duration) -> Heard {
+        let counts = |(_, drawn): &&(Nonce, Duration)| now.saturating_sub(*drawn) <= CHALLENGE_FOR;
+        let fresh = self.challenges.iter().filter(counts).any(|(nonce, _)| proof.to.contains(nonce));
+        if !self.known.contains_key(&message.from) && !self.make_room() {
+            return Heard::Nothing;
+        }
+        let peer = self.known.entry(message.from.clone()).or_default();
+        if !peer.numbers.take(message.seq) {
+            return Heard::Nothing;
+        }
+        peer.met = now;
+        let newest = message.seq == peer.numbers.highest;
+        if newest {
+            peer.nonce = Some(proof.nonce);
+        }
+        if !fresh {
+            return Heard::Unproven;
+        }
+        let was_present = peer.is_present(now);
+        (peer.heard, peer.believed) = (now, true);
+        peer.node.clone_from(&message.node);
+        peer.clock_ahead_ms =
+            i64::try_from(proof.at).ok().zip(i64::try_from(at).ok()).map(|(theirs, ours)| theirs - ours);
+        if newest {
+            peer.note_presence(&message.kind);
+        }
+        // A message that was overtaken by the farewell does not bring its sender back.
+        let leaves = message.kind == Kind::Leave;
+        peer.left = if leaves { Some(now) } else { peer.left.filter(|_| !newest) };
+        Heard::New { joined: !was_present && peer.left.is_none() }
+    }
+
+    fn handle_unsealed(&mut self, message: &Message, now: Duration) -> Heard {
+        if !self.known.contains_key(&message.from) {
+            if !matches!(message.kind, Kind::Hello | Kind::Presence { .. }) {
+                return Heard::Stranger;
+            }
             if self.known.len() >= MAX_PEERS {
                 return Heard::Nothing;
             }
-            let left = message.kind == Kind::Leave;
-            let drained = message.kind == Kind::Presence { drained: true };
-            let peer = Peer { node: message.node.clone(), heard: now, left, drained, highest: message.seq, seen: 1 };
-            self.known.insert(message.from.clone(), peer);
-            return Heard::New { joined: !left };
-        };
-        if !peer.take(message.seq) {
+        }
+        let peer = self.known.entry(message.from.clone()).or_default();
+        if !peer.numbers.take_any(message.seq) {
             return Heard::Nothing;
         }
         let was_present = peer.is_present(now);
-        peer.heard = now;
+        (peer.met, peer.heard, peer.believed) = (now, now, true);
         peer.node.clone_from(&message.node);
-        if let Kind::Presence { drained } = message.kind
-            && message.seq == peer.highest
-        {
-            peer.drained = drained;
+        peer.note_presence(&message.kind);
+        let leaves = message.kind == Kind::Leave;
+        peer.left = if leaves { Some(now) } else { peer.left.filter(|left| now.saturating_sub(*left) < GONE_FOR) };
+        Heard::New { joined: !was_present && peer.left.is_none() }
+    }
+
+    /// Makes room for a newcomer under a seal: whoever never proved itself gives way. False if there is none.
+    fn make_room(&mut self) -> bool {
+        if self.known.len() < MAX_PEERS {
+            return true;
         }
-        // A message that was overtaken by the farewell does not bring its sender back.
-        peer.left = message.kind == Kind::Leave || (peer.left && message.seq < peer.highest);
-        Heard::New { joined: !was_present && !peer.left }
+        let unproven = self.known.iter().filter(|(_, peer)| !peer.believed).min_by_key(|(_, peer)| peer.met);
+        match unproven.map(|(name, _)| name.clone()) {
+            Some(name) => self.known.remove(&name).is_some(),
+            None => false,
+        }
     }
 
     /// Instances that are to be waited for, in order of their names.
@@ -111,9 +227,18 @@ impl Peers {
         serving.filter_map(|peer| peer.node.as_deref())
     }
 
+    /// What present processes say of the nodes: its own instance, a node's name, and the `run_id` there.
+    pub fn claims(&self, now: Duration) -> impl Iterator<Item = (&str, &str, &str)> {
+        let present = self.known.iter().filter(move |(_, peer)| peer.is_present(now));
+        present.flat_map(|(who, peer)| {
+            peer.nodes.iter().map(|(name, process)| (who.as_str(), name.as_str(), process.as_str()))
+        })
+    }
+
     /// Everyone that is remembered and has not said farewell, for status.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Peer)> {
-        self.known.iter().filter(|(_, peer)| !peer.left).map(|(name, peer)| (name.as_str(), peer))
+        let known = self.known.iter().filter(|(_, peer)| peer.believed && peer.left.is_none());
+        known.map(|(name, peer)| (name.as_str(), peer))
     }
 
     /// Whether another process may be there: it was heard, not too long ago, and has not said farewell.
@@ -123,24 +248,36 @@ impl Peers {
 
     /// Whether one of them is late. Whoever misses somebody may be missed as well, so both should speak up.
     pub fn is_anybody_missed(&self, now: Duration) -> bool {
-        self.known.values().any(|peer| peer.is_remembered(now) && now.saturating_sub(peer.heard) > MISSED_AFTER)
+        let late = |peer: &Peer| now.saturating_sub(if peer.believed { peer.heard } else { peer.met }) > MISSED_AFTER;
+        self.known.values().any(|peer| peer.is_remembered(now) && late(peer))
     }
 
+    /// Under a seal nobody is forgotten while its messages could be believed; `make_room` sees to crowds there.
     fn forget(&mut self, now: Duration) {
-        let over = if self.known.len() >= MAX_PEERS { PRESENT_FOR } else { REMEMBERED_FOR };
-        self.known.retain(|_, peer| now.saturating_sub(peer.heard) <= over);
+        let crowded = self.known.len() >= MAX_PEERS;
+        let over = |peer: &Peer| if crowded && peer.nonce.is_none() { PRESENT_FOR } else { REMEMBERED_FOR };
+        self.known.retain(|_, peer| now.saturating_sub(peer.met) <= over(peer));
     }
 }
 
 impl Peer {
     fn is_present(&self, now: Duration) -> bool {
-        !self.left && now.saturating_sub(self.heard) <= PRESENT_FOR
+        self.believed && self.left.is_none() && now.saturating_sub(self.heard) <= PRESENT_FOR
     }
 
     fn is_remembered(&self, now: Duration) -> bool {
-        !self.left && now.saturating_sub(self.heard) <= REMEMBERED_FOR
+        self.left.is_none() && now.saturating_sub(self.met) <= REMEMBERED_FOR
     }
 
+    fn note_presence(&mut self, kind: &Kind) {
+        if let Kind::Presence { drained, nodes } = kind {
+            self.drained = *drained;
+            self.nodes.clone_from(nodes);
+        }
+    }
+}
+
+impl Numbers {
     /// Marks a number as heard; false if it was heard before or is too old to tell.
     fn take(&mut self, seq: u64) -> bool {
         if seq > self.highest {
@@ -156,85 +293,19 @@ impl Peer {
         self.seen |= 1 << behind;
         true
     }
+
+    /// The same where numbers may be forged: none of them makes another one old.
+    fn take_any(&mut self, seq: u64) -> bool {
+        if self.recent.contains(&seq) {
+            return false;
+        }
+        if self.recent.len() as u64 >= WINDOW {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(seq);
+        true
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    fn from(name: &str, seq: u64, kind: Kind) -> Message {
-        Message { from: name.to_owned(), node: None, seq, kind }
-    }
-
-    #[test]
-    fn a_message_that_arrives_through_both_nodes_counts_once() {
-        let mut peers = Peers::new("a-1");
-        assert_eq!(peers.handle_message(&from("b-1", 1, Kind::Hello), at(0)), Heard::New { joined: true });
-        assert_eq!(peers.handle_message(&from("b-1", 1, Kind::Hello), at(1)), Heard::Nothing);
-        assert_eq!(
-            peers.handle_message(&from("b-1", 3, Kind::Presence { drained: false }), at(2)),
-            Heard::New { joined: false }
-        );
-        let overtaken = from("b-1", 2, Kind::Hold { id: 9, deadline_ms: 1, event: 0 });
-        assert_eq!(peers.handle_message(&overtaken, at(3)), Heard::New { joined: false });
-        assert_eq!(peers.handle_message(&overtaken, at(4)), Heard::Nothing);
-        assert_eq!(
-            peers.handle_message(&from("b-1", 500, Kind::Presence { drained: false }), at(5)),
-            Heard::New { joined: false }
-        );
-        assert_eq!(peers.handle_message(&from("b-1", 400, Kind::Presence { drained: false }), at(5)), Heard::Nothing);
-    }
-
-    #[test]
-    fn one_does_not_hear_oneself() {
-        let mut peers = Peers::new("a-1");
-        assert_eq!(peers.handle_message(&from("a-1", 1, Kind::Hello), at(0)), Heard::Nothing);
-        assert!(peers.present(at(0)).is_empty());
-    }
-
-    #[test]
-    fn the_silent_and_the_gone_are_not_waited_for() {
-        let mut peers = Peers::new("a-1");
-        peers.handle_message(&from("b-1", 1, Kind::Hello), at(0));
-        peers.handle_message(&from("c-1", 1, Kind::Hello), at(0));
-        peers.handle_message(&from("c-1", 5, Kind::Leave), at(10));
-        // Published before the farewell, heard after it.
-        peers.handle_message(&from("c-1", 4, Kind::Presence { drained: false }), at(11));
-        assert_eq!(peers.present(at(20)), ["b-1"]);
-        assert!(peers.present(at(4000)).is_empty());
-        assert_eq!(
-            peers.handle_message(&from("b-1", 2, Kind::Presence { drained: false }), at(5000)),
-            Heard::New { joined: true }
-        );
-        assert!(peers.is_present("b-1", at(5000)));
-    }
-
-    #[test]
-    fn whoever_is_late_is_missed_before_it_counts_as_absent_and_not_for_ever() {
-        let mut peers = Peers::new("a-1");
-        assert!(!peers.is_anybody_there(at(0)) && !peers.is_anybody_missed(at(0)));
-        peers.handle_message(&from("b-1", 1, Kind::Hello), at(0));
-        assert!(peers.is_anybody_there(at(1000)) && !peers.is_anybody_missed(at(1000)));
-        assert!(peers.is_present("b-1", at(2000)) && peers.is_anybody_missed(at(2000)));
-        assert!(peers.is_anybody_missed(at(59_000)));
-        assert!(!peers.is_anybody_there(at(61_000)) && !peers.is_anybody_missed(at(61_000)));
-        peers.handle_message(&from("b-1", 2, Kind::Leave), at(61_000));
-        assert!(!peers.is_anybody_there(at(61_000)) && !peers.is_anybody_missed(at(63_000)));
-    }
-
-    #[test]
-    fn a_crowd_is_bounded_and_newcomers_are_heard_again_once_it_has_gone() {
-        let mut peers = Peers::new("a-1");
-        for n in 0..1000 {
-            peers.handle_message(&from(&format!("x-{n}"), 1, Kind::Hello), at(n));
-        }
-        assert_eq!(peers.present(at(1000)).len(), MAX_PEERS);
-        assert_eq!(peers.handle_message(&from("b-1", 1, Kind::Hello), at(1000)), Heard::Nothing);
-        assert_eq!(peers.handle_message(&from("b-1", 2, Kind::Hello), at(9000)), Heard::New { joined: true });
-        assert_eq!(peers.present(at(9000)), ["b-1"]);
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ use super::advice;
 use super::channel::MAX_MESSAGE;
 use super::inbox::{Inbox, QUEUE};
 use super::owner::{Identity, Owner, Reins};
+use super::seal::Seal;
 use super::signals::Signals;
 use super::{hands, keeper, spawn};
 use crate::config::Config;
@@ -61,6 +62,7 @@ pub struct Plane {
     requests_rx: mpsc::Receiver<crate::io::admin::AdminRequest>,
     looks: (mpsc::Sender<Look>, mpsc::Receiver<Look>),
     hooks: (mpsc::Sender<HookAsked>, mpsc::Receiver<HookAsked>),
+    seal: Option<Arc<watch::Sender<Arc<Seal>>>>,
 }
 
 impl Plane {
@@ -89,6 +91,7 @@ impl Plane {
             event: 0,
         };
         let (requests, requests_rx) = mpsc::channel(QUEUE);
+        let seal = config.channel_secret.as_ref().map(|secret| Seal::new(secret, &config.channel));
         Self {
             me: Identity { instance: instance(node.as_deref()), node },
             config: Arc::clone(config),
@@ -105,12 +108,18 @@ impl Plane {
             requests_rx,
             looks: mpsc::channel(LOOKS),
             hooks: mpsc::channel(LOOKS),
+            seal: seal.map(|seal| Arc::new(watch::Sender::new(Arc::new(seal)))),
         }
     }
 
     /// For the workers. Their sign to end is that the sender is gone.
     pub fn orders(&self) -> watch::Receiver<Orders> {
         self.orders.subscribe()
+    }
+
+    /// Where another seal comes from, if messages to the pair are sealed at all.
+    pub fn seal(&self) -> Option<Arc<watch::Sender<Arc<Seal>>>> {
+        self.seal.clone()
     }
 
     /// For the admin server.
@@ -145,6 +154,7 @@ impl Plane {
             requests_rx,
             looks,
             hooks,
+            seal,
         } = self;
         drop(requests);
         let limit = config.probe.deadline;
@@ -192,6 +202,7 @@ impl Plane {
             sentinel,
             witness: asks,
             lease,
+            seal: seal.map(|seal| seal.subscribe()),
             reload: reload_tx,
         };
         let inbox =

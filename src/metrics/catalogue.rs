@@ -315,6 +315,17 @@ families! {
     Control Gauge NODE_UP = "changeover_node_up", "1 while the node answers probes, else 0." { node: [] };
     Control Gauge NODE_LAG_BYTES = "changeover_node_lag_bytes", "A replica's distance from the primary." { node: [] };
     Control Gauge PEERS = "changeover_peers", "Other processes of the pair that are heard on its channel.";
+    Control Counter CHANNEL_REFUSED = "changeover_channel_refused_total",
+        "Messages on the pair's channel that were not believed." {
+        reason: [
+            ("unsigned", "Not authenticated, and said what needs it, or this process has a secret."),
+            ("forged", "Authenticated with another secret, or changed."),
+            ("no-secret", "Authenticated, and this process has no secret."),
+            ("malformed", "Not understood."),
+            ("stranger", "Without a secret: its sender had not said that it is there."),
+            ("budget", "Without a secret: a hold, after others had held clients for too long."),
+        ]
+    };
 
     // The process.
     Control Gauge DRAINING = "changeover_draining", "1 while this process drains or is drained, else 0.";

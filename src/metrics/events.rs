@@ -123,6 +123,11 @@ impl Events {
         counter!(table::RDB_SAVES.name, "result" => if saved { "ok" } else { "failed" }).increment(1);
     }
 
+    /// A message on the pair's channel is not believed; `reason` is one of the catalogue's.
+    pub fn refused_message(&self, reason: &'static str) {
+        counter!(table::CHANNEL_REFUSED.name, "reason" => reason).increment(1);
+    }
+
     /// How a failover would go now.
     pub fn outlook(&self, would_promote: bool, cut_off: bool, witness_heard: bool) {
         gauge!(table::WOULD_PROMOTE.name).set(flag(would_promote));

@@ -141,7 +141,7 @@ impl NodeState {
     }
 
     /// The last report, if it still counts.
-    pub(super) fn current(&self) -> Option<&NodeReport> {
+    pub fn current(&self) -> Option<&NodeReport> {
         match self.reach {
             Reach::Answering | Reach::Suspect(_) if !self.tripped => self.report.as_ref(),
             _ => None,

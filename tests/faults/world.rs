@@ -203,6 +203,12 @@ impl World {
         command.args(["--listen", &self.nodes[node].proxy_at.to_string(), "--self", crate::ground::HOSTS[node]]);
         command.arg("--admin").arg(self.admin(node)).arg("--state-dir").arg(home.join("state"));
         command.arg("--cert").arg(&self.certs.cert).arg("--key").arg(&self.certs.key);
+        let secret = self.ground.home.join("channel.secret");
+        if !secret.exists() {
+            let made = std::process::Command::new(env!("CARGO_BIN_EXE_changeover")).arg("secret").arg(&secret).status();
+            assert!(made.unwrap().success());
+        }
+        command.arg("--channel-secret-file").arg(secret);
         for (name, node) in crate::ground::HOSTS.iter().zip(&self.nodes) {
             command.args(["--node", &format!("{name}={}", node.redis_at)]);
         }

@@ -9,6 +9,7 @@ mod admin;
 mod appetite;
 mod auth;
 mod changes;
+mod channel;
 mod differential;
 mod drain;
 mod durable;

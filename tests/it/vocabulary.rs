@@ -6,8 +6,9 @@ use crate::support::{ANYTHING, Options, Pair, PairOptions, Proxy, Value, pause};
 /// `get` is called READIT there, and so on.
 fn renamed() -> Pair {
     let renamed = vec!["GET READIT", "INCR COUNTIT", "BLPOP POPIT", "EVAL RUNIT"];
-    let users =
-        vec!["probe on >secret resetchannels &__changeover__* -@all +ping +info +wait +role +subscribe +publish"];
+    let users = vec![
+        "probe on >secret resetchannels &__changeover__ &__changeover__:* -@all +ping +info +wait +role +subscribe +publish",
+    ];
     Pair::with(&PairOptions { renamed, users, ..PairOptions::default() })
 }
 

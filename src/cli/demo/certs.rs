@@ -8,9 +8,13 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::CertificateDer;
 
+use crate::config::write_channel_secret;
+
 /// Files and what clients need to trust them.
 #[derive(Debug)]
 pub(super) struct Certs {
+    /// What authenticates the proxies to each other.
+    pub(super) secret: PathBuf,
     /// The CA's certificate.
     pub(super) ca: PathBuf,
     /// The server's certificate.
@@ -38,6 +42,7 @@ pub(super) fn make(dir: &Path) -> Result<Certs, String> {
     let cert = server.signed_by(&key, &issuer).map_err(|e| failed(&e))?;
 
     let files = Certs {
+        secret: dir.join("channel.secret"),
         ca: dir.join("ca.crt"),
         cert: dir.join("server.crt"),
         key: dir.join("server.key"),
@@ -46,6 +51,7 @@ pub(super) fn make(dir: &Path) -> Result<Certs, String> {
     std::fs::write(&files.ca, ca_cert.pem()).map_err(|e| failed(&e))?;
     std::fs::write(&files.cert, cert.pem()).map_err(|e| failed(&e))?;
     std::fs::write(&files.key, key.serialize_pem()).map_err(|e| failed(&e))?;
+    write_channel_secret(&files.secret)?;
     Ok(files)
 }
 

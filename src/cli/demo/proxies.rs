@@ -78,6 +78,7 @@ impl Proxies {
         ]);
         command.args(["--metrics", &format!("127.0.0.1:{metrics}"), "--workers", &workers.to_string()]);
         command.arg("--cert").arg(&certs.cert).arg("--key").arg(&certs.key);
+        command.arg("--channel-secret-file").arg(&certs.secret);
         command.arg("--state-dir").arg(home.join("state"));
         for node in &pair.nodes {
             command.args(["--node", &format!("{}={}", node.name, node.at)]);

@@ -8,7 +8,8 @@ use jiff::tz::TimeZone;
 
 use crate::cli::show::{Paint, bytes, count, counted, indented, table, time, time_ms};
 use crate::io::admin::status::{
-    Acknowledge, ChangeReport, FailoverStatus, NodeLink, NodeRole, NodeStatus, Status, ViewState, WitnessStatus,
+    Acknowledge, ChangeReport, ChannelStatus, FailoverStatus, NodeLink, NodeRole, NodeStatus, Status, ViewState,
+    WitnessStatus,
 };
 
 /// Characters of an id that tell one from another.
@@ -46,6 +47,9 @@ fn head(status: &Status, paint: Paint) -> String {
     head.push_str(&format!("{line}  {stood}\n"));
     if view.state == ViewState::Doubt {
         head.push_str("  Find out which node has the data, then: changeover adopt NODE\n");
+    }
+    if let Some(names) = status.channel.as_ref().and_then(|channel| channel.names.as_ref()) {
+        head.push_str(&format!("{}\n", paint.bad(&format!("▲ {names}; correct `node` there"))));
     }
     if let Some(drain) = &status.drain {
         let text = if drain.done && drain.open == 0 {
@@ -102,7 +106,18 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
         facts.extend(failover.witness.as_ref().map(|witness| ("Witness", witness_in_words(witness))));
     }
     facts.push(("Peers", if peers.is_empty() { "none heard".to_owned() } else { peers.join("; ") }));
+    facts.extend(status.channel.as_ref().and_then(channel_in_words).map(|text| ("Channel", text)));
     facts
+}
+
+/// What is amiss with the pair's channel, and what to do.
+fn channel_in_words(channel: &ChannelStatus) -> Option<String> {
+    let open = "not authenticated: make a secret (changeover secret FILE), give it to both (channel-secret-file)";
+    let refused: Vec<_> =
+        channel.refused.iter().map(|(reason, messages)| format!("{} {reason}", count(*messages))).collect();
+    let refused = (!refused.is_empty()).then(|| format!("ignored messages: {}", refused.join(", ")));
+    let parts: Vec<_> = (!channel.authenticated).then(|| open.to_owned()).into_iter().chain(refused).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn outlook(failover: &FailoverStatus) -> String {

@@ -5,8 +5,8 @@ use jiff::tz::TimeZone;
 use super::page::page;
 use crate::cli::show::Paint;
 use crate::io::admin::status::{
-    ChangeKind, ChangeReport, ConnectionsStatus, DrainStatus, FailoverStatus, FeltStatus, HoldStatus, NodeLink,
-    NodeRole, NodeStatus, PeerStatus, Status, ViewState, ViewStatus, WitnessStatus,
+    ChangeKind, ChangeReport, ChannelStatus, ConnectionsStatus, DrainStatus, FailoverStatus, FeltStatus, HoldStatus,
+    NodeLink, NodeRole, NodeStatus, PeerStatus, Status, ViewState, ViewStatus, WitnessStatus,
 };
 
 fn node(name: &str, role: NodeRole, lag: Option<u64>) -> NodeStatus {
@@ -60,7 +60,8 @@ fn well() -> Status {
         acknowledge: None,
         hold: None,
         connections: ConnectionsStatus { open: 212, accepted: 8_412, commands: 91_234_567 },
-        peers: vec![PeerStatus { instance: "1f3c".into(), node: Some("b".into()), age_ms: 430 }],
+        peers: vec![PeerStatus { instance: "1f3c".into(), node: Some("b".into()), age_ms: 430, clock_ahead_ms: None }],
+        channel: Some(ChannelStatus { authenticated: true, ..ChannelStatus::default() }),
         last_changes: vec![
             change(ChangeKind::Announced, 1_795_992_000_000, 2.53, Some(0)),
             change(ChangeKind::Unplanned, 1_795_900_000_000, 1_310.0, Some(1_536)),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Owner;
+use super::failover::BY_SENTINEL;
 use crate::control::channel::Kind;
 use crate::control::hands::{Answer, Errand, Found, Task};
 use crate::io::admin::{
@@ -29,6 +30,10 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLES_IN: Duration = Duration::from_millis(250);
 /// A nudge that is not renewed ends after this time.
 const NUDGE_FOR: Duration = Duration::from_millis(20);
+/// A hold is announced again after this time, as long as not everybody is quiet.
+const AGAIN_EVERY: Duration = Duration::from_millis(100);
+/// See [`Running::rival`].
+const RIVAL_WAITS: Duration = Duration::from_millis(300);
 
 /// A switchover that this process runs.
 #[derive(Debug)]
@@ -46,8 +51,20 @@ pub(super) struct Running {
     steps_told: usize,
     announced: bool,
     failover_sent: bool,
+    /// The hold is announced again then.
+    again: Duration,
+    /// Without a secret: somebody whose name comes first announces a hold as well. If the others are not quiet for ours by
+    /// then, it is a coordinator, and ours is taken back.
+    rival: Option<Duration>,
     /// The machine has ended; the report goes out at this time at the latest.
     report_due: Option<Duration>,
+}
+
+impl Running {
+    /// Its hold is announced, and not everybody is quiet yet.
+    fn waits(&self) -> bool {
+        self.announced && !self.failover_sent && self.report_due.is_none()
+    }
 }
 
 impl Owner {
@@ -69,7 +86,7 @@ impl Owner {
         if let Err(error) = getrandom::fill(&mut random) {
             return self.refuse(order, &progress, Refused::because(format!("no random number: {error}")));
         }
-        let timeout = order.timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis).min(self.config.hold.time);
+        let timeout = order.timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis).min(self.longest_hold());
         let peers = self.peers.present(now);
         let everybody = peers.iter().chain([&self.me.instance]).cloned().map(PeerId).collect();
         let settings = Settings::within(timeout, order.dry_run);
@@ -92,6 +109,8 @@ impl Owner {
             steps_told: 0,
             announced: false,
             failover_sent: false,
+            again: now,
+            rival: None,
             report_due: None,
         });
     }
@@ -101,7 +120,8 @@ impl Owner {
         if self.running.is_some() {
             return Err(Refused::because("this process runs a switchover already"));
         }
-        if let Some(hold) = self.holding.current() {
+        // Without a secret anybody may have announced it: that does not keep an operator from a switchover.
+        if let Some(hold) = self.holding.current().filter(|hold| self.is_sealed() || hold.by == BY_SENTINEL.0) {
             return Err(Refused::because(format!("{} runs a switchover", hold.by)));
         }
         if self.leaving.is_some() {
@@ -182,6 +202,12 @@ impl Owner {
             None => true,
             Some(running) if running.failover_sent => false,
             Some(running) if !running.announced => true,
+            Some(_) if by < self.me.instance.as_str() && !self.is_sealed() => {
+                if let Some(running) = &mut self.running {
+                    running.rival = running.rival.or(Some(now + RIVAL_WAITS));
+                }
+                false
+            }
             Some(_) if by < self.me.instance.as_str() => {
                 self.cancel_switchover(&format!("{by} runs a switchover"), now);
                 self.drive_switchover(now);
@@ -243,6 +269,18 @@ impl Owner {
     }
 
     pub(super) fn switchover_timeout(&mut self, now: Duration) {
+        if let Some(running) = self.running.as_mut().filter(|running| running.waits()) {
+            let rivals = running.rival.is_some_and(|due| due <= now);
+            let again = running.again <= now;
+            if again {
+                running.again = now + AGAIN_EVERY;
+            }
+            if rivals {
+                self.cancel_switchover("another process of the pair runs a switchover", now);
+            } else if again {
+                self.repeat_hold(now);
+            }
+        }
         if let Some(running) = &mut self.running
             && running.machine.poll_timeout().is_some_and(|due| due <= now)
         {
@@ -251,7 +289,10 @@ impl Owner {
     }
 
     pub(super) fn switchover_due(&self) -> Option<Duration> {
-        self.running.as_ref().and_then(|running| running.report_due.or(running.machine.poll_timeout()))
+        let running = self.running.as_ref()?;
+        let due = running.report_due.or(running.machine.poll_timeout());
+        let more = [Some(running.again), running.rival].into_iter().flatten().filter(|_| running.waits()).min();
+        due.into_iter().chain(more).min()
     }
 
     /// Shows the machine what the tables say, carries out its effects, and tells the operator how far it is.
@@ -317,11 +358,13 @@ impl Owner {
     fn announce(&mut self, id: u64, deadline: Duration, now: Duration) {
         let until = deadline.min(now + self.config.hold.time);
         let (me, epoch) = (self.me.instance.clone(), self.topology.view().epoch);
-        if !self.holding.begin(id, &me, until, epoch, now) {
+        let taken_over = !self.holding.begin(id, &me, until, epoch, now);
+        let others = self.holding.current().is_some_and(|hold| hold.by == BY_SENTINEL.0) || self.is_sealed();
+        if taken_over && (others || !self.holding.take_over(id, &me, until)) {
             return self.cancel_switchover("another process of the pair runs a switchover", now);
         }
         if let Some(running) = &mut self.running {
-            running.announced = true;
+            (running.announced, running.again) = (true, now + AGAIN_EVERY);
         }
         let event = self.begin_event(None);
         self.enter_hold();
@@ -329,6 +372,9 @@ impl Owner {
         self.publish_orders(now);
         let deadline_ms = crate::io::admin::whole_ms(until.saturating_sub(now));
         self.say(Kind::Hold { id, deadline_ms, event }, now);
+        if taken_over && self.holding.is_quiet() {
+            self.own_quiesced(now);
+        }
     }
 
     fn send_failover(&mut self, from: NodeId, to: NodeId, timeout: Duration, now: Duration) {

@@ -17,6 +17,10 @@ use crate::topology::{NodeId, Reach};
 
 /// A question is answered for so long.
 const ANSWER_FOR: Duration = Duration::from_millis(500);
+/// The newest questions of ours to which answers count. One is asked every 200 ms.
+const QUESTIONS: u64 = 5;
+/// Without a secret a hold by others delays a failover for no longer.
+const CALM_AFTER: Duration = Duration::from_secs(1);
 
 /// In whose name clients are held during a failover of Sentinel, and the number of that hold.
 pub(super) const BY_SENTINEL: (&str, u64) = ("Sentinel", 0);
@@ -28,10 +32,13 @@ const SENTINEL_CUTS: Duration = Duration::from_millis(250);
 const NUDGE_FOR: Duration = Duration::from_millis(20);
 
 /// Another process asked what we see of a node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Question {
     about: NodeId,
     asked: Duration,
+    /// Who asked, and its number.
+    by: String,
+    number: u64,
 }
 
 /// The machine of this process, if it takes part.
@@ -55,13 +62,13 @@ impl Owner {
     pub(super) fn drive_failover(&mut self, now: Duration) {
         self.answer_question(now);
         let Some(mut machine) = self.failover.take() else { return };
-        if let Some(scene) = self.scene(&machine) {
+        if let Some(scene) = self.scene(&machine, now) {
             machine.look(&scene, now);
         }
         while let Some(effect) = machine.poll_effect() {
             match effect {
                 Effect::Do { node, duty } => self.send_duty(&mut machine, node, duty, now),
-                Effect::Ask(node) => self.say(Kind::Suspect { about: self.node_name(node) }, now),
+                Effect::Ask(node) => self.ask_others(node, now),
                 Effect::Nudge(node) => self.nudge(node, now + NUDGE_FOR),
                 Effect::Consult(ask) => self.consult(&mut machine, ask, now),
                 Effect::Plead(plea) => {
@@ -76,16 +83,32 @@ impl Owner {
         self.failover = Some(machine);
     }
 
+    fn ask_others(&mut self, about: NodeId, now: Duration) {
+        self.asked += 1;
+        self.say(Kind::Suspect { about: self.node_name(about), question: self.asked }, now);
+    }
+
+    /// Whether this answers a question of ours that still counts. One that was asked long ago proves nothing.
+    pub(super) fn is_asked(&self, to: &str, question: u64) -> bool {
+        to == self.me.instance && question <= self.asked && question + QUESTIONS > self.asked
+    }
+
     /// What the machine looks at.
-    pub(super) fn scene(&self, machine: &Failover) -> Option<Scene<'_>> {
+    pub(super) fn scene(&self, machine: &Failover, now: Duration) -> Option<Scene<'_>> {
         let me = machine.node();
         Some(Scene {
             view: self.topology.view(),
             followed: self.topology.followed(),
             mine: self.topology.node(me)?,
             other: self.topology.node(NodeId(1_u8.saturating_sub(me.0)))?,
-            calm: !self.is_switching() && self.holding.current().is_none(),
+            calm: !self.is_switching() && !self.is_held(now),
         })
+    }
+
+    /// A hold is in force. Without a secret anybody may have announced it, so it delays a failover for a moment only.
+    fn is_held(&self, now: Duration) -> bool {
+        let counts = |began: Duration| self.is_sealed() || now.saturating_sub(began) < CALM_AFTER;
+        self.holding.current().is_some_and(|hold| hold.by == BY_SENTINEL.0 || counts(hold.began))
     }
 
     fn consult(&self, machine: &mut Failover, ask: Ask, now: Duration) {
@@ -190,15 +213,15 @@ impl Owner {
     }
 
     /// Another process asks what we see. What we have seen before proves nothing: ask the node first.
-    pub(super) fn handle_question(&mut self, about: &str, now: Duration) {
+    pub(super) fn handle_question(&mut self, message: &Message, about: &str, number: u64, now: Duration) {
         if let Some(about) = self.node_named(about) {
-            self.question = Some(Question { about, asked: now });
+            self.question = Some(Question { about, asked: now, by: message.from.clone(), number });
             self.kick();
         }
     }
 
     fn answer_question(&mut self, now: Duration) {
-        let Some(Question { about, asked }) = self.question else { return };
+        let Some(Question { about, asked, by, number }) = self.question.clone() else { return };
         let answers = self.topology.node(about).and_then(|state| match state.reach {
             Reach::Refused => Some(false),
             Reach::Answering => state.report.as_ref().filter(|report| report.asked_at >= asked).map(|_| true),
@@ -206,7 +229,7 @@ impl Owner {
         });
         if let Some(answers) = answers {
             self.question = None;
-            self.say(Kind::Sees { about: self.node_name(about), answers }, now);
+            self.say(Kind::Sees { about: self.node_name(about), answers, to: by, question: number }, now);
         } else if now >= asked + ANSWER_FOR {
             self.question = None;
         }

@@ -22,6 +22,7 @@ mod leave;
 mod pair;
 mod receipts;
 mod tell;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,9 +32,10 @@ use tokio::sync::{mpsc, watch};
 use super::changes::Changes;
 use super::diary::Diary;
 use super::hands::{Errand, Task};
-use super::holding::Holding;
+use super::holding::{Budget, Holding};
 use super::inbox::{Event, Inbox};
 use super::peers::Peers;
+use super::seal::Seal;
 use super::signals::Signal;
 use crate::config::{Config, FailoverMode};
 use crate::io::admin::AdminRequest;
@@ -84,6 +86,8 @@ pub struct Reins {
     pub witness: Option<mpsc::Sender<Ask>>,
     /// To every worker: until when our node's replies count.
     pub lease: LeaseGate,
+    /// What seals messages to the pair, as it was read last; `None`: nothing does.
+    pub seal: Option<watch::Receiver<Arc<Seal>>>,
     /// To the task that reads certificates again.
     pub reload: mpsc::Sender<()>,
 }
@@ -108,12 +112,17 @@ pub struct Owner {
     topology: Topology,
     peers: Peers,
     holding: Holding,
+    /// For how long others may have us hold, without a secret.
+    budget: Budget,
+    distrust: trust::Distrust,
     changes: Changes,
     diary: Diary,
     running: Option<coordinate::Running>,
     leaving: Option<leave::Leaving>,
     failover: Option<Failover>,
     question: Option<failover::Question>,
+    /// How many questions we have asked.
+    asked: u64,
     receipts: receipts::Witness,
     view_since: Duration,
     /// A primary was named since the process began.
@@ -126,6 +135,8 @@ pub struct Owner {
     /// The newest change or drain, as clients are told of it.
     event: u64,
     presence_due: Duration,
+    /// When we have last answered somebody who had not proved itself.
+    greeted: Duration,
     status_due: Duration,
     watchdog: Option<Duration>,
     watchdog_due: Duration,
@@ -147,7 +158,11 @@ impl Owner {
         let silent_after = config.probe.deadline;
         let silent_for = if config.failover.mode == FailoverMode::None { config.hold.time } else { Duration::ZERO };
         let settings = Settings { nodes, silent_after, silent_for: silent_for.max(silent_after) };
+        trust::announce(&config);
         let mut owner = Self {
+            budget: Budget::new(config.hold.time.min(trust::UNSEALED_HOLD), now),
+            distrust: trust::Distrust::default(),
+            asked: 0,
             failover: failover::machine(&config, now),
             question: None,
             peers: Peers::new(me.instance.clone()),
@@ -171,6 +186,7 @@ impl Owner {
             seq: 0,
             event: 0,
             presence_due: now,
+            greeted: Duration::ZERO,
             status_due: now,
             watchdog: notify::watchdog_every(),
             watchdog_due: now,
@@ -221,7 +237,7 @@ impl Owner {
             News::UpstreamLost { .. } => self.kick(),
             News::Quiesced { worker, hold } => {
                 if self.holding.handle_quiesced(worker, hold) {
-                    self.handle_quiet(hold, now);
+                    self.handle_quiet(now);
                 }
             }
             News::Resumed { longest, held, .. } => {

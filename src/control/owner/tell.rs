@@ -57,6 +57,7 @@ impl Owner {
             },
             felt: felt(&totals),
             peers: self.peers_status(now),
+            channel: Some(self.channel_status()),
             last_changes: self.changes.reports(),
             drain: self.drain_status(now),
             failover: self.failover_status(now),
@@ -65,7 +66,7 @@ impl Owner {
 
     fn failover_status(&self, now: Duration) -> Option<FailoverStatus> {
         let machine = self.failover.as_ref()?;
-        let outlook = self.scene(machine).map(|scene| machine.outlook(&scene)).unwrap_or_default();
+        let outlook = self.scene(machine, now).map(|scene| machine.outlook(&scene)).unwrap_or_default();
         let witness = machine.witness_outlook().map(|witness| WitnessStatus {
             heard: witness.hears,
             age_ms: witness.heard.map(|at| whole_ms(now.saturating_sub(at))),
@@ -176,6 +177,7 @@ impl Owner {
                 instance: instance.to_owned(),
                 node: peer.node.clone(),
                 age_ms: whole_ms(now.saturating_sub(peer.heard)),
+                clock_ahead_ms: peer.clock_ahead_ms,
             })
             .collect()
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::support::{PATIENCE, Pair, Process, config, two, until};
 use super::{AT_ONCE, to};
+use crate::config::Config;
 use crate::control::channel::{Kind, Message};
 use crate::control::peers::PRESENT_FOR;
 use crate::io::admin::Outcome;
@@ -56,17 +57,21 @@ async fn without_a_replica_they_hear_each_other_through_the_primary() {
 async fn one_that_nobody_hears_at_the_replica_is_asked_and_answers_through_the_primary() {
     let pair = Pair::start().await;
     // As if the other's way to the replica, and from it, were cut: it knows the primary only.
-    let (a, stranger) = (Process::start(&pair, "a", AT_ONCE), "b-of-elsewhere");
+    let unsealed = Config { channel_secret: None, ..config(&pair, "a") };
+    let (a, stranger) = (Process::start_as(&pair, unsealed, AT_ONCE), "b-of-elsewhere");
     a.serves("a").await;
-    let hello = Message { from: stranger.to_owned(), node: None, seq: 1, kind: Kind::Hello };
+    let hello = Message { from: stranger.to_owned(), node: None, seq: 1, proof: None, kind: Kind::Hello };
     let mut heard = pair.listen(0, "__changeover__").await;
-    pair.command(0, &["PUBLISH", "__changeover__", &String::from_utf8(hello.encode()).unwrap()]).await;
+    pair.command(0, &["PUBLISH", "__changeover__", &String::from_utf8(hello.encode(None)).unwrap()]).await;
     let mut kinds = Vec::new();
     let deadline = clock::now() + PATIENCE;
-    while !kinds.ends_with(&[Kind::Presence { drained: false }, Kind::Hello]) {
-        let message = Message::decode(&heard.next(deadline).await).unwrap();
-        if message.from != stranger {
-            kinds.push(message.kind);
+    while !kinds.ends_with(&["presence", "hello"]) {
+        let message = Message::decode(&heard.next(deadline).await, None).unwrap();
+        match message.kind {
+            _ if message.from == stranger => {}
+            Kind::Presence { drained: false, .. } => kinds.push("presence"),
+            Kind::Hello => kinds.push("hello"),
+            other => panic!("{other:?}"),
         }
     }
     drop(a);

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::{self, Admin, ClientLimits, Config, DrainTimes, Durability, HoldLimits, ProbeTimes, ServerTls};
+use crate::config::{
+    self, Admin, ChannelSecret, ClientLimits, Config, DrainTimes, Durability, HoldLimits, ProbeTimes, ServerTls,
+};
 use crate::control::plane::Plane;
 use crate::control::{inbox, spawn};
 use crate::io::admin::status::Status;
@@ -164,6 +166,11 @@ impl Drop for Pair {
     }
 }
 
+/// What the pairs of these tests have in common.
+pub(super) fn secret() -> ChannelSecret {
+    ChannelSecret { file: "none".into(), secrets: vec![config::Secret::new(vec![b'x'; 32])] }
+}
+
 pub(super) fn config(pair: &Pair, name: &str) -> Config {
     let node = |name: &str, at: usize| config::Node {
         name: name.to_owned(),
@@ -207,6 +214,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         witness: None,
         notices: crate::config::Notices::default(),
         channel: "__changeover__".to_owned(),
+        channel_secret: Some(secret()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Body of `GET /v1/status`: what a process knows about itself and its pair.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What a write's reply promises now, with `acknowledge` = `replicated`.
@@ -43,6 +45,9 @@ pub struct Status {
     pub felt: FeltStatus,
     /// Other processes of the pair that were heard on its channel.
     pub peers: Vec<PeerStatus>,
+    /// How far the channel is trusted; `None`: by an older process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelStatus>,
     /// The newest changes, newest first (at most [`Status::CHANGES`]).
     pub last_changes: Vec<ChangeReport>,
     /// The drain under way, if any.
@@ -76,6 +81,19 @@ impl Status {
             ViewState::Doubt => Err(format!("doubt about who is primary: {why}")),
         }
     }
+}
+
+/// How far what is said on the pair's channel is trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelStatus {
+    /// Messages are authenticated with a secret; otherwise they can at most hold clients for a while.
+    pub authenticated: bool,
+    /// Messages that were not believed since the process began, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
+    /// The proxies' names for the nodes contradict each other; in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<String>,
 }
 
 /// What is known of one node.
@@ -215,6 +233,9 @@ pub struct PeerStatus {
     pub node: Option<String>,
     /// Since it was last heard.
     pub age_ms: u64,
+    /// Its clock less ours, in milliseconds; `None` without a secret on the channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// What kind of change it was.

@@ -31,9 +31,20 @@ pub(crate) struct Options {
     pub(crate) listen: Option<SocketAddr>,
     /// Where the admin API is served, if not on a Unix socket in a folder of its own.
     pub(crate) admin: Option<String>,
+    /// Without a secret on the pair's channel; the log warns of that.
+    pub(crate) unsealed: bool,
 }
 
+/// What is warned of at the start without a secret.
+const UNSEALED: &str = "channel-secret-file";
+
 impl Options {
+    /// Without a secret on the pair's channel.
+    pub(crate) fn unsealed(mut self) -> Self {
+        self.unsealed = true;
+        self.announce(UNSEALED)
+    }
+
     pub(crate) fn arg(mut self, name: &str, value: &str) -> Self {
         self.args.extend([name.to_owned(), value.to_owned()]);
         self
@@ -99,6 +110,13 @@ impl Proxy {
             let file = home.join("password");
             std::fs::write(&file, format!("{password}\n")).unwrap();
             command.arg("--redis-password-file").arg(file);
+        }
+        if !options.unsealed {
+            let secret = pair.dir.path().join("channel.secret");
+            if !secret.exists() {
+                assert!(binary().arg("secret").arg(&secret).output().unwrap().status.success());
+            }
+            command.arg("--channel-secret-file").arg(secret);
         }
         command.args(&options.args);
         let mut process = Process::start(&mut command, &home.join("log"));
