@@ -178,6 +178,17 @@ impl Session {
         }
     }
 
+    /// The session leaves its lane because of what it moves.
+    pub(super) fn moves_much(&self) -> bool {
+        self.affinity.large
+    }
+
+    /// The session goes on with an upstream of its own, without waiting for what the lane owes it.
+    pub(super) fn leave_at_once(&mut self) {
+        self.affinity.large = false;
+        (self.affinity.home, self.affinity.recent) = (Home::Own, true);
+    }
+
     /// The client reads too slowly for a lane: the session goes on with an upstream of its own.
     pub fn leave_lane(&mut self, out: &mut bytes::BytesMut) {
         self.moved_much();

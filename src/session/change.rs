@@ -52,7 +52,7 @@ impl Session {
         self.recall_naming();
         self.restart_scans();
         let resent = if refused { &mut self.tally.resent_refused } else { &mut self.tally.resent_lost };
-        *resent += again;
+        *resent += if self.credit.take_shedding() { 0 } else { again };
         self.deliver(out);
     }
 

@@ -26,6 +26,7 @@ mod admission;
 mod affinity;
 mod blocking;
 mod change;
+mod credit;
 mod cutover;
 mod entry;
 mod greeting;
@@ -59,6 +60,7 @@ use crate::protocol::refusal::Refusal;
 use crate::protocol::request::{Limits, RequestFramer, Shape};
 
 use affinity::Affinity;
+use credit::Credit;
 use cutover::Cutover;
 use identity::Identity;
 use library::Unblocking;
@@ -138,6 +140,9 @@ pub struct Session {
     /// See [`Session::take_voided`].
     voided: Option<u64>,
     assembly: Assembly,
+    credit: Credit,
+    /// See [`Session::answered`].
+    answered: u64,
     stream: Stream,
     maintenance: Maintenance,
     unblocking: Unblocking,
@@ -217,6 +222,8 @@ impl Session {
             doomed: false,
             voided: None,
             assembly: Assembly::default(),
+            credit: Credit::default(),
+            answered: 0,
             stream: Stream::default(),
             maintenance: Maintenance::default(),
             unblocking: Unblocking::No,
@@ -302,7 +309,11 @@ impl Session {
     /// Once the session has left its own upstream, `RESET` makes that one as good as new for another client: nothing is
     /// under way on it, and nothing was set that `RESET` keeps.
     pub fn upstream_reusable(&self) -> bool {
-        let idle = self.pipeline.in_flight() == 0 && !self.begun() && self.assembly.idle() && self.cutover.is_none();
+        let idle = self.pipeline.in_flight() == 0
+            && !self.begun()
+            && !self.marker_unanswered
+            && self.assembly.idle()
+            && self.cutover.is_none();
         let plain = !self.affinity.tied() && !self.state.switched() && !self.subscribed() && self.parting.is_empty();
         let told = self.upstream_mark.zip(self.identity.actual).map(|(mark, actual)| mark.id(actual));
         // An id that a client was told must not become another client's.
@@ -394,6 +405,11 @@ impl Session {
     /// Commands sent and not yet answered, including a large one on its way.
     pub fn in_flight(&self) -> usize {
         self.pipeline.in_flight() + usize::from(self.begun())
+    }
+
+    /// A command was sent, and its reply has not come.
+    pub fn unanswered(&self) -> bool {
+        self.pipeline.unanswered() > 0
     }
 
     /// Part of a command has been sent, and not its end.

@@ -156,6 +156,20 @@ impl Pipeline {
         end
     }
 
+    /// The bytes of the next `count` commands that wait in one piece.
+    pub(super) fn bytes_of_next(&self, count: usize) -> usize {
+        if self.waiting() <= count {
+            return usize::MAX;
+        }
+        let next = self.entries.range(self.sent..).take_while(|entry| !entry.holds_up()).take(count);
+        next.map(|entry| entry.len).sum()
+    }
+
+    /// This holds for everything that is sent and unanswered.
+    pub(super) fn in_flight_all(&self, test: impl Fn(&Entry) -> bool) -> bool {
+        self.entries.range(self.answered.min(self.sent)..self.sent).all(test)
+    }
+
     /// The upstream took `count` of [`Pipeline::to_send`]; says how many commands that completed.
     pub(super) fn advance(&mut self, count: usize) -> usize {
         let before = self.sent;

@@ -50,6 +50,8 @@ impl Session {
     pub fn handle_plain_replies(&mut self, replies: &[u8], count: usize, out: &mut BytesMut) {
         out.extend_from_slice(replies);
         self.pipeline.drop_plain(count);
+        self.credit.note_many(replies.len(), count);
+        self.answered += count as u64;
         self.deliver(out);
         self.enter_raw();
     }

@@ -16,7 +16,7 @@ use super::identity::{LIST_MOST, Telling, killed};
 use super::naming::Naming;
 use super::pipeline::Turn;
 use super::subscription::Subscriptions;
-use super::{Heard, Home, Phase, Session};
+use super::{Heard, Phase, Session};
 
 /// A reply is delivered in pieces only when it is larger than this: until then the loss of its upstream leaves the
 /// client with nothing half said.
@@ -25,11 +25,23 @@ const WHOLE: usize = 64 * 1024;
 /// A string of more bytes is not passed on from a lane, if it can be avoided.
 const HUGE: u64 = 1024 * 1024;
 
-/// The bytes that a reply, if it is one string, announces.
-fn announced(begun: &[u8]) -> Option<u64> {
-    let digits = begun.strip_prefix(b"$").or_else(|| begun.strip_prefix(b"="))?;
-    let end = memchr::memchr(b'\r', digits.get(..digits.len().min(20))?)?;
-    std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()
+/// What counts as the size of a reply that is huge, however large it is.
+const LARGEST: usize = 1024 * 1024;
+/// An aggregate of more elements counts as huge.
+const MANY: u64 = 64 * 1024;
+
+/// What a reply announces at its beginning: bytes if it is one string, otherwise elements.
+fn huge(begun: &[u8]) -> bool {
+    let Some((kind, digits)) = begun.split_first() else { return false };
+    let limit = match kind {
+        b'$' | b'=' => HUGE,
+        b'*' | b'~' => MANY,
+        b'%' => MANY / 2,
+        _ => return false,
+    };
+    let end = memchr::memchr(b'\r', digits.get(..digits.len().min(20)).unwrap_or_default());
+    let text = end.and_then(|end| std::str::from_utf8(digits.get(..end)?).ok());
+    text.and_then(|text| text.parse::<u64>().ok()).is_some_and(|announced| announced > limit)
 }
 
 /// The reply or push that is arriving.
@@ -82,11 +94,13 @@ impl Session {
         }
         if self.assembly.mode == Mode::Whole {
             if last && self.assembly.partial.is_empty() {
+                self.credit.note(piece.len());
                 self.complete(piece, push, out);
             } else {
                 self.assembly.partial.extend_from_slice(piece);
                 if last {
                     let whole = std::mem::take(&mut self.assembly.partial);
+                    self.credit.note(whole.len());
                     self.complete(&whole, push, out);
                 } else if self.assembly.partial.len() > WHOLE {
                     self.begin_large(push, out);
@@ -102,7 +116,9 @@ impl Session {
                 match mode {
                     _ if aside => {}
                     Mode::Passing => self.delivered_directly(b"$"),
-                    Mode::Again => self.pipeline.retract(1),
+                    Mode::Again if self.pipeline.unanswered() == 1 => self.pipeline.retract(1),
+                    // What comes behind it is asked again as well, once the session has left the lane.
+                    Mode::Again => self.assembly.mode = Mode::Again,
                     _ => self.pipeline.set_aside(None),
                 }
             }
@@ -116,6 +132,7 @@ impl Session {
     /// Decides what becomes of something large whose beginning has been collected.
     fn begin_large(&mut self, push: bool, out: &mut BytesMut) {
         let begun = std::mem::take(&mut self.assembly.partial);
+        let begun_size = if huge(&begun) { LARGEST } else { begun.len() };
         let mut scan = false;
         let mode = if let Some(shown) = self.large_notice(&begun, push) {
             self.assembly.aside = true;
@@ -140,16 +157,15 @@ impl Session {
             Mode::Dropping | Mode::Again => {}
         }
         if mode != Mode::Whole {
+            self.credit.note(begun_size);
             self.moved_much();
         }
     }
 
     /// A client that reads more slowly than the node answers would keep the lane's other sessions waiting, or the rest of
-    /// this reply in memory. A read that nothing stands behind can as well be asked again elsewhere.
+    /// this reply in memory. A read that nothing but reads stands behind can as well be asked again elsewhere.
     fn too_large_for_a_lane(&self, entry: &Entry, begun: &[u8]) -> bool {
-        let alone = self.pipeline.unanswered() == 1 && self.pipeline.waiting() == 0;
-        let lane = self.home() == Home::Lane && alone && self.may_pass(entry) && entry.may_repeat();
-        lane && announced(begun).is_some_and(|bytes| bytes > HUGE)
+        self.may_shed() && self.may_pass(entry) && huge(begun)
     }
 
     /// The reply of this entry may go to the client in pieces.
@@ -287,6 +303,7 @@ impl Session {
 
     fn let_go(&mut self, head: &[u8]) {
         let failed = head.first() == Some(&b'-');
+        self.answered += 1;
         let Some((entry, bytes)) = self.pipeline.front() else { return };
         let (class, queued, entry_named) = (entry.class, entry.in_transaction, entry.named);
         let connection = if let Class::Connection(kind) = class { Some(kind) } else { None };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::client::encode;
 use crate::support::value::ok;
-use crate::support::{Options, Pair, Proxy, pause, wait_until};
+use crate::support::{Options, Pair, Proxy, Value, pause, wait_until};
 
 #[test]
 fn a_large_command_that_stays_half_sent_stops_no_switchover() {
@@ -105,4 +105,87 @@ fn clients_that_do_not_read_cost_their_neighbours_nothing() {
     assert_eq!(first.cmd(&format!("PUBLISH {} hello", names[7])).int(), 1);
     assert_eq!(hears.read().items()[2], "hello".into());
     drop(deaf);
+}
+
+/// Neighbours write and read on one lane until they are told to stop; says how many operations that were.
+fn neighbours<T>(proxy: &Proxy, greedy: impl FnOnce() -> T) -> (T, u64) {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|number| {
+                let (mut client, stop) = (proxy.client(), &stop);
+                scope.spawn(move || {
+                    let mut count = 0;
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        count += 1;
+                        assert_eq!(client.cmd(&format!("INCR n{number}")), Value::from(count), "a neighbour");
+                    }
+                    u64::try_from(count).unwrap()
+                })
+            })
+            .collect();
+        pause(500);
+        let result = greedy();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        (result, threads.into_iter().map(|thread| thread.join().unwrap()).sum())
+    })
+}
+
+/// A limit of the server is reached by one client on purpose.
+fn limited(setting: &str, value: &str, options: Options) {
+    let pair = Pair::start();
+    let mut direct = pair.direct();
+    assert_eq!(direct.call(&[b"SET", b"large", &vec![b'x'; 20_000_000]]), ok());
+    assert_eq!(direct.call(&[b"CONFIG", b"SET", setting.as_bytes(), value.as_bytes()]), ok());
+    let proxy = Proxy::with(&pair, "a", options.arg("--workers", "1"));
+    let connections = || {
+        let info = pair.a.cmd("INFO stats").text();
+        let line = info.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap().to_owned();
+        line.parse::<u64>().unwrap()
+    };
+    let (asked, operations) = neighbours(&proxy, || {
+        let before = connections();
+        let mut greedy = proxy.client();
+        greedy.start("GET large");
+        assert!(greedy.is_closed(10_000), "the greedy client is closed, as by Redis");
+        pause(300);
+        connections() - before
+    });
+    assert!(asked < 12, "asked again and again: {asked} connections");
+    assert!(operations > 10);
+    // What it had not been sent yet, or the rest of it.
+    let metrics = proxy.http("/metrics").1;
+    let counted = |reason| metrics.contains(&format!("changeover_connections_closed_total{{reason=\"{reason}\"}} 1"));
+    assert!(counted("server") || counted("half_reply"), "{metrics}");
+}
+
+#[test]
+fn an_output_limit_of_the_server_closes_the_greedy_client_only() {
+    limited("client-output-buffer-limit", "normal 1mb 0 0", Options::default());
+    limited("client-output-buffer-limit", "normal 1mb 0 0", Options::default().arg("--lanes", "off"));
+}
+
+#[test]
+fn client_eviction_closes_the_greedy_client_only() {
+    limited("maxmemory-clients", "10mb", Options::default());
+}
+
+#[test]
+fn a_client_that_reads_large_replies_late_gets_all_of_them_and_its_neighbours_do_not_wait() {
+    let pair = Pair::start();
+    let proxy = Proxy::with(&pair, "a", Options::default().arg("--workers", "1"));
+    let mut first = proxy.client();
+    for (count, size) in [(120, 1_000_000), (300, 250_000), (2000, 30_000)] {
+        assert_eq!(first.call(&[b"SET", b"large", &vec![b'x'; size]]), ok());
+        let (mut late, _) = neighbours(&proxy, || {
+            let mut late = proxy.client();
+            late.send(&encode(&[b"GET", b"large"]).repeat(count));
+            pause(1000);
+            late
+        });
+        (0..4).for_each(|number| drop(first.cmd(&format!("DEL n{number}"))));
+        for _ in 0..count {
+            assert_eq!(late.read(), Value::Bulk(vec![b'x'; size]));
+        }
+    }
 }

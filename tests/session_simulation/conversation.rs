@@ -176,6 +176,10 @@ impl Conversation {
 
     fn wrong_home(&mut self, now: Duration) -> bool {
         match (&self.up, self.session.home()) {
+            (Up::Shared(_), _) if self.session.sheds() => {
+                self.session.shed();
+                true
+            }
             (Up::Shared(_), Home::Own) => self.session.in_flight() == 0,
             (Up::Ready(_), Home::Own) => {
                 if *self.rest_at.get_or_insert(now + REST) <= now {
@@ -404,7 +408,7 @@ impl Conversation {
                 if out_of_place || hold || !up.boarded || up.leaving.is_some() {
                     return false;
                 }
-                let bytes = self.session.to_send(false).to_vec();
+                let bytes = self.session.to_send_on_lane().to_vec();
                 if bytes.is_empty() {
                     return false;
                 }

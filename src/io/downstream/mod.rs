@@ -88,6 +88,13 @@ async fn meet(worker: &Rc<Worker>, tls: &ServerSide, seat: &Rc<Seat>, socket: Gu
 /// A conversation as a lane knows it.
 pub(super) type Passenger = Rc<RefCell<Conversation>>;
 
+/// Connections that ended by themselves: to which process, how many replies the client had, and how often in a row.
+#[derive(Default)]
+struct Losses {
+    place: Option<(NodeId, Epoch, Option<Mark>, u64)>,
+    count: u32,
+}
+
 /// One client and its session.
 pub(super) struct Conversation {
     /// Itself, to be handed to a lane.
@@ -137,6 +144,8 @@ pub(super) struct Conversation {
     choked: bool,
     /// It was subscribed on an upstream of this node that ended by itself; and the process that this was.
     cut_off: Option<(NodeId, Epoch, Option<Mark>)>,
+    /// How many connections in a row ended by themselves while the same command was the oldest without a reply, and where.
+    losses: Losses,
     /// Until when a client that is being said goodbye to is waited for.
     goodbye: Option<Duration>,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -180,6 +189,7 @@ impl Conversation {
                 stalled: false,
                 choked: false,
                 cut_off: None,
+                losses: Losses::default(),
                 goodbye: None,
                 timer: None,
                 now: clock::now(),

@@ -19,8 +19,6 @@ use super::{Conversation, OUT_LIMIT};
 
 /// A session that needed its own upstream keeps it at least this long.
 const REST: Duration = Duration::from_millis(250);
-/// Commands of one conversation that a lane carries at a time.
-const CREDIT: usize = 128;
 /// A client that has this much to read goes on with an upstream of its own, which waits for it without its neighbours.
 const SLOW: usize = 256 * 1024;
 
@@ -111,6 +109,10 @@ impl Conversation {
     /// The session needs another kind of upstream than it has, and nothing is under way.
     pub(super) fn wrong_home(&mut self) -> bool {
         match (&self.up, self.session.home()) {
+            (Up::Shared(_), _) if self.session.sheds() => {
+                self.session.shed();
+                true
+            }
             (Up::Shared(_), Home::Own) => self.session.in_flight() == 0,
             (Up::Shared(_), Home::Lane) => {
                 let changes = self.session.in_flight() == 0 && self.younger_lane();
@@ -121,6 +123,11 @@ impl Conversation {
             }
             // It would be asked to log in there as well.
             (Up::Ready(_), Home::Own) if self.standing.barred == Some(self.session.logins()) => {
+                self.rest_at = None;
+                false
+            }
+            // There it would share the fate of others.
+            (Up::Ready(up), Home::Own) if self.worker.client_limits.in_force(up.node) => {
                 self.rest_at = None;
                 false
             }
@@ -171,15 +178,15 @@ impl Conversation {
             // What it wants to send must not meet its neighbours; it gets off first.
             return false;
         }
-        if hold || !up.boarded || up.leaving.is_some() || self.session.in_flight() >= CREDIT {
+        if hold || !up.boarded || up.leaving.is_some() {
             return false;
         }
-        if self.out.len() > SLOW {
+        if self.out.len() > SLOW || self.worker.client_limits.in_force(up.lane.node) {
             self.session.leave_lane(&mut self.out);
             return self.session.home() == Home::Own;
         }
         let Some(me) = self.me.upgrade() else { return false };
-        let bytes = self.session.to_send(false);
+        let bytes = self.session.to_send_on_lane();
         if bytes.is_empty() {
             return false;
         }
@@ -214,7 +221,8 @@ impl Conversation {
     }
 
     fn check_reading(&mut self) {
-        if self.out.len() > OUT_LIMIT {
+        // What it has under way is bounded by its credit, so all of it is kept as long as there is room.
+        if self.out.len() > OUT_LIMIT && self.worker.short(self.out.len()) {
             // A client that does not read must not keep its neighbours from reading.
             self.out.clear();
             self.ending = Some(crate::metrics::worker::Counter::ClosedSlow);

@@ -252,6 +252,12 @@ impl Conversation {
         if self.retry.due(epoch).is_some_and(|at| at > self.now) {
             return false;
         }
+        if self.session.home() == Home::Lane
+            && (self.worker.client_limits.in_force(node) || self.lost_again(node, epoch) > 1)
+        {
+            self.session.leave_lane(&mut self.out);
+            return true;
+        }
         if self.session.home() == Home::Lane {
             return self.board(node, epoch);
         }
@@ -264,6 +270,11 @@ impl Conversation {
         self.choked = false;
         self.worker.stats.raise(Gauge::UpstreamsOpen, 1);
         let same = self.cut_off.take() == Some((node, epoch, self.worker.orders().mark));
+        // Redis builds the same reply once more, and ends the connection once more.
+        let most = if self.worker.client_limits.in_force(node) { 1 } else { 3 };
+        if self.lost_again(node, epoch) >= most {
+            self.ending = Some(Counter::ClosedServer);
+        }
         if same && self.session.subscribed() {
             // Only the connection ended, by the server's will (output limits, CLIENT KILL): its client is closed on as well.
             // Subscribed again, it would never know that messages are missing.
@@ -271,6 +282,21 @@ impl Conversation {
         }
         self.up = Up::Ready(Ready::new(node, epoch, opened));
         self.session.attach();
+    }
+
+    /// How many connections to this process have ended by themselves, one after the other, with the same command unanswered.
+    fn lost_again(&self, node: NodeId, epoch: Epoch) -> u32 {
+        let here = (node, epoch, self.worker.orders().mark, self.session.answered());
+        if self.losses.place == Some(here) { self.losses.count } else { 0 }
+    }
+
+    /// A connection with something unanswered has ended by itself.
+    fn note_loss(&mut self, node: NodeId, epoch: Epoch) {
+        if self.session.unanswered() {
+            let count = self.lost_again(node, epoch) + 1;
+            let place = Some((node, epoch, self.worker.orders().mark, self.session.answered()));
+            self.losses = super::Losses { place, count };
+        }
     }
 
     /// The connection ended by itself.
@@ -296,6 +322,7 @@ impl Conversation {
         if let Some((node, epoch)) = place {
             self.cut_off =
                 (listens && matches!(self.up, Up::Ready(_))).then_some((node, epoch, self.worker.orders().mark));
+            self.note_loss(node, epoch);
             self.worker.hint(News::UpstreamLost { node, epoch });
             if self.session.refusing() {
                 self.worker.hint(News::Refused { node, epoch });

@@ -102,6 +102,7 @@ pub fn start(
     let register = Arc::new(Register::default());
     let mut threads = Vec::new();
     let unnoticed = Arc::<Unnoticed>::default();
+    let client_limits = Arc::new(super::limits::ClientLimits::new(targets.len()));
     for (index, ((_, sockets), stats)) in channels.into_iter().enumerate() {
         let seed = Seed {
             index,
@@ -118,6 +119,7 @@ pub fn start(
             news: news.clone(),
             stats,
             unnoticed: Arc::clone(&unnoticed),
+            client_limits: Arc::clone(&client_limits),
             hints: hints(config),
             register: Arc::clone(&register),
             markers: format!(
@@ -177,6 +179,7 @@ struct Seed {
     news: mpsc::Sender<News>,
     stats: Arc<WorkerStats>,
     unnoticed: Arc<Unnoticed>,
+    client_limits: Arc<super::limits::ClientLimits>,
     hints: Hints,
     register: Arc<Register>,
     /// What this worker's marker channels begin with.
@@ -228,6 +231,7 @@ impl Seed {
             tally: RefCell::default(),
             told: Cell::new(None),
             unnoticed: self.unnoticed,
+            client_limits: self.client_limits,
             unblocker,
             hints: self.hints,
             lanes: RefCell::default(),

@@ -10,6 +10,7 @@
 mod dictionary;
 mod floor;
 mod leaving;
+mod limits;
 mod marker;
 mod pool;
 mod proof;
@@ -88,6 +89,8 @@ pub(super) struct Worker {
     told: Cell<Option<u64>>,
     /// See [`Unnoticed`].
     pub unnoticed: Arc<Unnoticed>,
+    /// Which nodes end connections of clients that take too much memory.
+    pub client_limits: Arc<limits::ClientLimits>,
     /// Ends blocking commands under a drain.
     pub unblocker: unblock::Unblocker,
     /// What clients are told besides.
@@ -403,6 +406,9 @@ async fn run(
         pools.spawn_local(pool::keep_warm(Rc::clone(&worker), node));
     }
     pools.spawn_local(marker::publish(worker.pool.targets(), markers));
+    if worker.index == 0 {
+        pools.spawn_local(limits::watch(Rc::clone(&worker)));
+    }
     pools.spawn_local(dictionary::explain(Rc::clone(&worker), questions));
     pools.spawn_local(unblock::unblock(worker.pool.targets(), unblocks));
     let (mut open, mut shut) = (true, None);

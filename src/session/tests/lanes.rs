@@ -78,3 +78,52 @@ fn without_bytes_for_sending_again_commands_pass_all_the_same() {
         story.client("PING\r\n").upstream_gets("PING|").upstream("+PONG\r\n").client_gets("+PONG\r\n");
     }
 }
+
+/// Everything that the session has for its lane now, as lines.
+fn to_lane(story: &mut Story) -> String {
+    let bytes = story.session.to_send_on_lane().to_vec();
+    story.session.sent(bytes.len());
+    plain(&bytes)
+}
+
+#[test]
+fn what_a_lane_carries_for_a_client_depends_on_the_size_of_its_replies() {
+    let mut story = Story::on_a_lane();
+    story.client(&"GET a\r\n".repeat(200));
+    assert_eq!(to_lane(&mut story), "GET a|".repeat(32), "nothing is known of a newcomer");
+    story.upstream(&"$1\r\n1\r\n".repeat(32));
+    assert_eq!(to_lane(&mut story), "GET a|".repeat(128));
+    story.upstream(&"$1\r\n1\r\n".repeat(128));
+    assert_eq!(to_lane(&mut story), "GET a|".repeat(40));
+    story.upstream(&"$1\r\n1\r\n".repeat(39)).upstream(&format!("$60000\r\n{}\r\n", "x".repeat(60_000)));
+    story.client(&"GET a\r\n".repeat(50));
+    assert_eq!(to_lane(&mut story), "GET a|".repeat(17), "a megabyte, not a number of commands");
+}
+
+#[test]
+fn large_replies_of_a_pipeline_are_asked_again_alone_and_in_order() {
+    let mut story = Story::on_a_lane();
+    story.client("GET a\r\nGET b\r\nGET c\r\n");
+    assert_eq!(to_lane(&mut story), "GET a|GET b|GET c|");
+    let large = format!("$2000000\r\n{}\r\n", "x".repeat(2_000_000));
+    story.upstream("$1\r\n1\r\n").upstream(&large[..100_000]).client_gets("$1\r\n1\r\n");
+    assert!(story.session.sheds());
+    // The lane says it all before the session has left: nobody hears it.
+    story.upstream(&large[100_000..]).upstream("$1\r\n3\r\n").client_gets("");
+    assert_eq!(to_lane(&mut story), "");
+    story.session.shed();
+    story.another_upstream().upstream_gets("GET b|GET c|");
+    story.upstream("$1\r\n2\r\n$1\r\n3\r\n").client_gets("$1\r\n2\r\n$1\r\n3\r\n");
+}
+
+#[test]
+fn a_read_in_front_of_a_write_is_not_asked_again() {
+    let mut story = Story::on_a_lane();
+    story.client("GET a\r\nSET a 2\r\n");
+    assert_eq!(to_lane(&mut story), "GET a|SET a 2|");
+    let large = format!("$2000000\r\n{}\r\n", "x".repeat(2_000_000));
+    story.upstream(&large[..100_000]);
+    assert!(!story.session.sheds(), "it would read what was written behind it");
+    story.upstream(&large[100_000..]).upstream("+OK\r\n").client_gets(&format!("{large}+OK\r\n"));
+    assert_eq!(story.session.home(), Home::Own);
+}
