@@ -1,10 +1,12 @@
 //! Sets aside what an old primary has before it becomes a replica and loses it: `BGSAVE`, then a link to the file, or a copy.
 //!
 //! Only for the node beside us, whose files we can read. It decides nothing. Invariants: what is reported as saved is a whole
-//! snapshot that the node finished after it was asked for; at most [`KEPT`] files are kept, the oldest give way.
+//! snapshot that the node finished after it was asked for; at most [`KEPT`] files are kept, the oldest give way; the folder
+//! is for its owner only, and so is each copy in it.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,21 +85,33 @@ fn set_aside(file: &Path, folder: &Path, asked: u64) -> Result<(PathBuf, u64), S
         return Err(format!("{} is older than its snapshot: it is on another machine", file.display()));
     }
     let there = |error: io::Error| format!("{}: {error}", folder.display());
-    fs::create_dir_all(folder).map_err(there)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(there)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(there)?;
     let path = folder.join(format!("{PREFIX}{}.rdb", clock::timestamp().strftime("%Y%m%d-%H%M%S-%3f")));
-    // A snapshot is never written to again: the next one replaces it by another file.
-    if fs::hard_link(file, &path).is_err() {
-        let draft = path.with_extension("part");
-        let copied = fs::copy(file, &draft)
-            .and_then(|_| fs::File::open(&draft)?.sync_all())
-            .and_then(|()| fs::rename(&draft, &path));
-        if let Err(error) = copied {
-            let _ = fs::remove_file(&draft);
-            return Err(there(error));
-        }
+    // A snapshot is never written to again: the next one replaces it by another file. So a link is as good as a copy, where
+    // others cannot read it (its mode is that of Redis' own file), or where there is no room for a copy.
+    let private = found.permissions().mode() & 0o077 == 0;
+    let linked = private && fs::hard_link(file, &path).is_ok();
+    if !linked && let Err(error) = copy(file, &path) {
+        fs::hard_link(file, &path).map_err(|_| there(error))?;
     }
     prune(folder).map_err(there)?;
     Ok((path, found.len()))
+}
+
+/// A copy that only we can read, whole or not at all.
+fn copy(file: &Path, path: &Path) -> io::Result<()> {
+    let draft = path.with_extension("part");
+    let copied = (|| {
+        let mut to = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        io::copy(&mut fs::File::open(file)?, &mut to)?;
+        to.sync_all()?;
+        fs::rename(&draft, path)
+    })();
+    if copied.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    copied
 }
 
 /// The oldest give way. Their names are in the order of their times.
@@ -134,6 +148,25 @@ mod tests {
             fs::read_dir(&folder).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
         kept.sort();
         assert_eq!(kept, ["not ours", "snapshot 2", "snapshot 3", "snapshot 4"]);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, folder) = (dir.path().join("dump.rdb"), dir.path().join("saved"));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        for given in [0o644, 0o640, 0o600, 0o400] {
+            fs::write(&file, "data").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(given)).unwrap();
+            let (kept, _) = set_aside(&file, &folder, 0).unwrap();
+            assert_eq!((mode(&kept) & 0o077, mode(&folder)), (0, 0o700), "{given:o}");
+            assert_eq!(mode(&file), given, "Redis' own file stays as it is");
+            assert_eq!(fs::read(&kept).unwrap(), b"data");
+            fs::remove_file(&file).unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     #[test]

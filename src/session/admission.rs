@@ -6,8 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::args::args;
-use crate::protocol::command::{Class, Connection, Subscription, Transaction};
+use crate::protocol::command::{Class, Connection, Transaction};
 use crate::protocol::request::{Framed, ProtocolError, RequestFramer, Shape, Span};
 use crate::protocol::{encode, inline};
 
@@ -15,6 +14,7 @@ use super::blocking::Deadline;
 use super::entry::Entry;
 use super::identity::Telling;
 use super::receipt::NO_REPLICAS;
+use super::reserved;
 use super::subscription::Confirmations;
 use super::{Home, Kind, Phase, Session, WINDOW};
 
@@ -86,7 +86,11 @@ impl Session {
             Framed::More if self.large_ahead() => {
                 self.moved_much();
                 if self.may_stream() {
-                    self.begin_stream();
+                    match self.publishes_reserved() {
+                        Some(true) => self.refuse_large(Bytes::from_static(reserved::REFUSED)),
+                        Some(false) => self.begin_stream(),
+                        None => {}
+                    }
                 }
             }
             Framed::More => {}
@@ -126,9 +130,9 @@ impl Session {
             (self.closing, self.garbled) = (true, true);
             return;
         }
-        if forbidden(class, command, &self.settings.reserved_channel) {
+        if reserved::forbids(class, command, &self.settings.reserved_channel, self.is_raw()) {
             self.pipeline.drop_unfinished();
-            return self.answer_ourselves(class, Bytes::from_static(RESERVED));
+            return self.answer_ourselves(class, Bytes::from_static(reserved::REFUSED));
         }
         if class == Class::Connection(Connection::SetInfo) {
             self.note_library();
@@ -233,15 +237,25 @@ impl Session {
         if command.len() < self.budget {
             return;
         }
+        let Some(publishes) = self.publishes_reserved() else { return };
         let (name, second) = (self.framer.name(), self.framer.second());
         let class = name.and_then(|name| self.classify(command, name, second)).map(|found| found.class);
-        let channel = second.is_some_and(|second| word(command, second).starts_with(&self.settings.reserved_channel));
-        if name.is_none() || channel || matches!(class, Some(Class::Subscription(_))) {
+        if name.is_none() || publishes || matches!(class, Some(Class::Subscription(_))) {
             return self.malformed(&ProtocolError::BulkLength);
         }
         let bytes = self.pipeline.take_unfinished();
         self.raw.extend_from_slice(&bytes);
         self.raw_passing = true;
+    }
+
+    /// The unfinished command publishes on a channel of the pair; `None`: that cannot be told yet.
+    fn publishes_reserved(&self) -> Option<bool> {
+        let (command, second) = (self.pipeline.unfinished(), self.framer.second());
+        let class = self.framer.name().map(|name| {
+            self.classify(command, name, second).map_or(Class::Admin, |found| found.class)
+        });
+        let channel = second.map(|second| word(command, second));
+        reserved::publishes(class, command, channel, &self.settings.reserved_channel)
     }
 
     /// The unfinished command is over the budget, and everything before it has been sent.
@@ -293,18 +307,6 @@ fn http(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
 }
 
-/// Clients neither publish nor subscribe on the pair's channels, which all begin alike.
-fn forbidden(class: Class, command: &[u8], channel: &[u8]) -> bool {
-    let mut words = args(command).skip(1);
-    match class {
-        Class::Publish => words.next().is_some_and(|word| word.starts_with(channel)),
-        Class::Subscription(Subscription::Subscribe | Subscription::SSubscribe) => {
-            words.any(|word| word.starts_with(channel))
-        }
-        _ => false,
-    }
-}
-
 /// After this command replies are not one for one.
 pub(super) fn goes_raw(class: Class) -> bool {
     matches!(class, Class::Raw | Class::Connection(Connection::Reply))
@@ -315,5 +317,3 @@ pub(super) fn ends_transaction(class: Class) -> bool {
     let ended = matches!(class, Class::Transaction(Transaction::Exec | Transaction::Discard));
     ended || matches!(class, Class::Connection(Connection::Reset))
 }
-
-const RESERVED: &[u8] = b"-NOPERM this channel is reserved for the proxies of the pair\r\n";

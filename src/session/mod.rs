@@ -41,6 +41,7 @@ mod plain;
 mod preamble;
 mod receipt;
 mod replies;
+mod reserved;
 mod scan;
 mod stream;
 mod subscription;

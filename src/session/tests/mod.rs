@@ -453,6 +453,34 @@ fn the_pairs_channel_is_reserved() {
 }
 
 #[test]
+fn a_large_message_on_the_pairs_channel_is_refused_before_any_of_it_leaves() {
+    for (command, channel) in [("PUBLISH", "__changeover__"), ("SPUBLISH", "__changeover__:7")] {
+        let text = "x".repeat(1 << 20);
+        let whole = format!("*3\r\n${}\r\n{command}\r\n${}\r\n{channel}\r\n$1048576\r\n", command.len(), channel.len());
+        for cut in [5, 20, whole.len()] {
+            let mut story = Story::attached();
+            story.client("GET a\r\n").upstream_gets("GET a|").upstream("$-1\r\n").client_gets("$-1\r\n");
+            story.client(&whole[..cut]);
+            story.client(&format!("{}{text}", &whole[cut..])).upstream_gets("");
+            story.client("\r\nGET b\r\n").upstream_gets("GET b|");
+            let out = String::from_utf8_lossy(&story.out.split()).into_owned();
+            assert!(out.starts_with("-NOPERM "), "{command}, {cut}: {out}");
+        }
+    }
+}
+
+#[test]
+fn behind_client_reply_no_pattern_catches_the_pairs_channel() {
+    for pattern in ["*", "__*", "?_changeover__"] {
+        let mut story = Story::attached();
+        story.client("CLIENT REPLY SKIP\r\n").upstream_gets("CLIENT REPLY SKIP|");
+        story.client(&format!("PSUBSCRIBE {pattern}\r\n")).upstream_gets("");
+    }
+    let mut story = Story::attached();
+    story.client("PSUBSCRIBE *\r\nPSUBSCRIBE __changeover__*\r\n").upstream_gets("PSUBSCRIBE *|");
+}
+
+#[test]
 fn what_answers_sync_is_no_reply_and_goes_through_as_bytes() {
     let mut story = Story::attached();
     story.client("GET a\r\nSYNC\r\n").upstream_gets("GET a|SYNC|").upstream("$-1\r\n");
