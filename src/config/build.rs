@@ -175,7 +175,7 @@ impl Reader<'_> {
             };
             if nodes.iter().any(|other| other.name == node.name) {
                 self.problems.add(one.place, format!("the name {:?} is taken by another node", node.name));
-            } else if nodes.iter().any(|other| (&other.host, other.port) == (&node.host, node.port)) {
+            } else if nodes.iter().any(|other| other.port == node.port && value::same_host(&other.host, &node.host)) {
                 self.problems.add(one.place, format!("{}:{} is another node already", node.host, node.port));
             } else if nodes.len() == MAX_NODES {
                 self.problems.add(one.place, "a shard has one or two nodes".to_owned());

@@ -179,7 +179,7 @@ keys! {
     }
     "Operating it" {
         ADMIN = "admin", Admin,
-            Found("unix:/run/changeover.sock as root, else unix:$XDG_RUNTIME_DIR/changeover.sock, else in /tmp",
+            Found("unix:/run/changeover.sock as root, else unix:$XDG_RUNTIME_DIR/changeover.sock, else in /tmp/changeover-UID (mode 0700)",
                 defaults::admin_text),
             "Where `status`, `switchover`, `drain` and the like reach the process; TCP beyond this machine only with \
              `admin-client-ca` or `admin-token-file`.";

@@ -22,7 +22,7 @@ pub use crate::topology::failover::Rejoin;
 pub use admin::{AdminAddress, AdminGuard, AdminLogin, admin_address, admin_token};
 pub use build::{Loaded, Log, Setting, load, password as secret_file};
 pub use channel::{ChannelSecret, new_channel_secret, write_channel_secret};
-pub use defaults::default_admin;
+pub use defaults::{default_admin, is_trusted_socket, prepare_private};
 pub use effective::to_toml;
 pub use problem::{Place, Problem, Problems};
 pub use source::{Flags, Given};

@@ -46,6 +46,23 @@ pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("expected IP:PORT, such as 127.0.0.1:6380 or [::]:6380, not {text:?}"))
 }
 
+/// Whether two hosts are the same without asking anybody: spelling apart, `localhost` is a loopback address.
+pub(super) fn same_host(one: &str, other: &str) -> bool {
+    let plain = |host: &str| host.trim_end_matches('.').to_ascii_lowercase();
+    let address = |host: &str| host.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_canonical());
+    let (one, other) = (plain(one), plain(other));
+    let local = |host: &str| host == "localhost" || host.ends_with(".localhost") || host == "localhost.localdomain";
+    let loopback = |host: &str| {
+        local(host)
+            || address(host)
+                .is_some_and(|ip| ip == std::net::Ipv4Addr::LOCALHOST || ip == std::net::Ipv6Addr::LOCALHOST)
+    };
+    match (address(&one), address(&other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other || (local(&one) || local(&other)) && loopback(&one) && loopback(&other),
+    }
+}
+
 /// `unix:PATH` or `IP:PORT`.
 pub(super) fn admin(text: &str) -> Result<Admin, String> {
     if let Some(path) = text.strip_prefix("unix:") {
@@ -136,4 +153,26 @@ pub(super) fn node(text: &str) -> Result<Node, String> {
         return Err(format!("a node's name is made of letters, digits, `-`, `_` and `.`, not {node_name:?}"));
     }
     Ok(Node { name: node_name.to_owned(), host: name(host).map_err(|_| wrong())?, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_are_one_are_known_by_their_spelling() {
+        for (one, other) in [
+            ("localhost", "127.0.0.1"),
+            ("LOCALHOST.", "localhost"),
+            ("localhost", "::1"),
+            ("127.0.0.1", "::ffff:127.0.0.1"),
+            ("::1", "0:0:0:0:0:0:0:1"),
+            ("Redis-A.example.", "redis-a.example"),
+        ] {
+            assert!(same_host(one, other) && same_host(other, one), "{one} {other}");
+        }
+        for (one, other) in [("127.0.0.1", "127.0.0.2"), ("127.0.0.1", "::1"), ("localhost", "127.0.0.2"), ("a", "b")] {
+            assert!(!same_host(one, other), "{one} {other}");
+        }
+    }
 }

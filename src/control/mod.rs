@@ -23,13 +23,14 @@ pub mod seal;
 pub mod signals;
 pub mod witness;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ChannelSecret, Config, ServerTls};
+use crate::config::{Admin, ChannelSecret, Config, ServerTls, prepare_private};
 use crate::io::client::Target;
 use crate::io::http::{self, Guard, Listener};
 use crate::io::tls::{ServerSide, UpstreamSide};
@@ -40,6 +41,9 @@ use crate::metrics::worker::WorkerStats;
 use plane::Plane;
 use seal::Seal;
 use signals::Signals;
+
+/// A name that is not resolved in this time is not compared with others.
+const RESOLVES_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Why the process could not start; says what to look at.
 type Reason = Box<dyn std::error::Error>;
@@ -71,6 +75,11 @@ struct Servers {
 }
 
 async fn live(config: Arc<Config>) -> Result<(), Reason> {
+    if let Admin::Unix(path) = &config.admin {
+        prepare_private(path)?;
+    }
+    prepare_private(&config.state_dir)?;
+    distinct(&config).await?;
     let tls = Arc::new(ServerSide::load(config.tls.clone())?);
     let upstream = config.upstream_tls.clone().map(UpstreamSide::load).transpose()?.map(Arc::new);
     let targets = Target::all(&config, upstream.as_ref())?;
@@ -106,6 +115,28 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     let _ = tokio::task::spawn_blocking(move || workers.join()).await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Two names for one node look like a pair. A name that is not known now says nothing.
+async fn distinct(config: &Config) -> Result<(), Reason> {
+    let [first, second] = config.nodes.as_slice() else { return Ok(()) };
+    if first.port != second.port {
+        return Ok(());
+    }
+    let addresses = async |node: &crate::config::Node| {
+        let asked = tokio::net::lookup_host((node.host.as_str(), node.port));
+        let found = tokio::time::timeout(RESOLVES_WITHIN, asked).await.ok()?.ok()?;
+        Some(found.map(|address| address.ip().to_canonical()).collect::<BTreeSet<_>>())
+            .filter(|found| !found.is_empty())
+    };
+    match (addresses(first).await, addresses(second).await) {
+        (Some(one), Some(other)) if one == other => Err(format!(
+            "{} ({}) and {} ({}) are one node: both names lead to the same address and port",
+            first.name, first.host, second.name, second.host
+        )
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// Reads the secret of the pair's channel again.

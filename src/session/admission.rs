@@ -251,9 +251,10 @@ impl Session {
     /// The unfinished command publishes on a channel of the pair; `None`: that cannot be told yet.
     fn publishes_reserved(&self) -> Option<bool> {
         let (command, second) = (self.pipeline.unfinished(), self.framer.second());
-        let class = self.framer.name().map(|name| {
-            self.classify(command, name, second).map_or(Class::Admin, |found| found.class)
-        });
+        let class = self
+            .framer
+            .name()
+            .map(|name| self.classify(command, name, second).map_or(Class::Admin, |found| found.class));
         let channel = second.map(|second| word(command, second));
         reserved::publishes(class, command, channel, &self.settings.reserved_channel)
     }

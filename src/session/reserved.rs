@@ -88,7 +88,9 @@ mod tests {
 
     #[test]
     fn a_pattern_is_refused_where_all_that_it_matches_is_reserved() {
-        for pattern in ["__changeover__", "__changeover__*", "__changeover__:?", r"\_\_changeover__*", "__changeover__[a]"] {
+        for pattern in
+            ["__changeover__", "__changeover__*", "__changeover__:?", r"\_\_changeover__*", "__changeover__[a]"]
+        {
             assert!(matches_only(pattern.as_bytes(), RESERVED), "{pattern}");
         }
         for pattern in ["*", "__change*", "__changeover_?", "_[_]changeover__", "news:*", "", r"\"] {
@@ -99,8 +101,16 @@ mod tests {
     #[test]
     fn behind_client_reply_a_pattern_is_refused_that_could_match() {
         for pattern in [
-            "*", "__*", "__change*", "??changeover__", "_[_]changeover__*", "__changeover_?", r"\__changeover__", "_[a-z_]*",
-            r"_[\]_]changeover__", "__changeover__:x",
+            "*",
+            "__*",
+            "__change*",
+            "??changeover__",
+            "_[_]changeover__*",
+            "__changeover_?",
+            r"\__changeover__",
+            "_[a-z_]*",
+            r"_[\]_]changeover__",
+            "__changeover__:x",
         ] {
             assert!(may_match(pattern.as_bytes(), RESERVED), "{pattern}");
         }

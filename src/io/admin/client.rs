@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use crate::config::AdminAddress;
+use crate::config::{AdminAddress, is_trusted_socket};
 use crate::io::admin::access::Access;
 use crate::io::admin::events::AdminEvent;
 use crate::io::admin::examination::Examination;
@@ -216,7 +216,12 @@ impl AdminClient {
 
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match &self.at {
-            AdminAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            AdminAddress::Unix(path) => {
+                if !is_trusted_socket(path)? {
+                    return Err(io::Error::other("the socket belongs to another user: no process of yours made it"));
+                }
+                Box::new(UnixStream::connect(path).await?)
+            }
             AdminAddress::Tcp(addr) => Box::new(TcpStream::connect(addr).await?),
             AdminAddress::Tls { host, port } => {
                 let Some(side) = &self.access.tls else {
