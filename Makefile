@@ -5,12 +5,13 @@ CARGO ?= cargo
 VENV := target/venv
 PYTHON := $(VENV)/bin/python3
 
-.PHONY: help deps build demo test faults bench peers goals test-lanes-off check fmt clean
+.PHONY: help deps build demo test faults differential bench peers goals test-lanes-off check fmt clean
 
 help:
 	@echo 'make demo    two real Redis servers, two proxies, 200 TLS clients, 43 changes of primary: what did clients notice?'
 	@echo 'make test    unit, transcripts, simulation, integration with real servers and client libraries'
 	@echo 'make faults  the whole fault matrix (about 6 minutes): kills, silences, cuts, returns, clocks, in every failover mode'
+	@echo 'make differential  ten minutes of random streams while connections, users and roles change'
 	@echo 'make test-lanes-off   the integration tests once more, with an upstream for every client'
 	@echo 'make check   formatting and lints'
 	@echo 'make bench   micro benchmarks of the framer and the session'
@@ -36,6 +37,10 @@ test: deps $(VENV)/ready
 # In network namespaces that vanish with it; into docs/failover.md with CHANGEOVER_WRITE_DOCS=1.
 faults: deps
 	$(CARGO) test --locked --test faults -- --all
+
+# Against a twin without faults; CHANGEOVER_FAULTY_SECONDS=n for another length.
+differential: deps
+	CHANGEOVER_FAULTY_SECONDS=$${CHANGEOVER_FAULTY_SECONDS:-600} $(CARGO) test --locked --test it faulty -- --nocapture
 
 test-lanes-off: deps $(VENV)/ready
 	CHANGEOVER_TEST_LANES=off CHANGEOVER_TEST_PYTHON=$(CURDIR)/$(PYTHON) $(CARGO) test --locked --test it

@@ -14,6 +14,7 @@ mod differential;
 mod drain;
 mod durable;
 mod failover;
+mod faulty;
 mod halves;
 mod hostile;
 mod ids;

@@ -9,7 +9,7 @@
 //! * `CHANGEOVER_DIFFERENTIAL_SEED=n` plays one seed again,
 //! * `CHANGEOVER_DIFFERENTIAL_SECONDS=n` plays for longer (20 is the default).
 
-mod streams;
+pub(crate) mod streams;
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -76,7 +76,7 @@ fn all_quiet(answers: &[(Value, Vec<u8>)]) -> bool {
     answers.last().is_some_and(|(_, raw)| raw == b"(no answer)")
 }
 
-fn mentions(value: &Value, word: &str) -> bool {
+pub(crate) fn mentions(value: &Value, word: &str) -> bool {
     match value {
         Value::Bulk(bytes) => bytes == word.as_bytes(),
         Value::Array(items) | Value::Push(items) => items.len() == 2 && mentions(&items[1], word),
@@ -85,7 +85,7 @@ fn mentions(value: &Value, word: &str) -> bool {
 }
 
 /// What must be the same of an answer that is compared by shape.
-fn shape(value: &Value) -> String {
+pub(crate) fn shape(value: &Value) -> String {
     match value {
         Value::Error(text) => format!("-{text}"),
         Value::Array(items) | Value::Set(items) => {

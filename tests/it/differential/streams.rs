@@ -6,30 +6,30 @@ use changeover::protocol::table::commands;
 use crate::support::client::encode;
 
 /// A small generator; the same seed draws the same stream on every machine.
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
     }
 
-    pub(super) fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         usize::try_from((self.0 >> 11) % limit as u64).unwrap()
     }
 
-    fn one_in(&mut self, chances: usize) -> bool {
+    pub(crate) fn one_in(&mut self, chances: usize) -> bool {
         self.below(chances) == 0
     }
 
-    fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
+    pub(crate) fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
         choices[self.below(choices.len())]
     }
 
     /// Cuts bytes at up to four places, half of the time.
-    pub(super) fn cuts<'a>(&mut self, bytes: &'a [u8]) -> Vec<&'a [u8]> {
+    pub(crate) fn cuts<'a>(&mut self, bytes: &'a [u8]) -> Vec<&'a [u8]> {
         let count = if self.one_in(2) { 1 + self.below(4) } else { 0 };
         let mut at: Vec<_> = (0..count).map(|_| self.below(bytes.len())).collect();
         at.extend([0, bytes.len()]);

@@ -38,6 +38,7 @@ impl Client {
         let mut tcp = TcpStream::connect_timeout(&at, patience)?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(patience))?;
+        tcp.set_write_timeout(Some(patience))?;
         let mut session = ClientConnection::new(tls.clone(), ServerName::try_from("localhost").unwrap()).unwrap();
         while session.is_handshaking() {
             session.complete_io(&mut tcp)?;
@@ -100,6 +101,24 @@ impl Client {
                 return Ok((value, raw));
             }
             self.fill()?;
+        }
+    }
+
+    /// The bytes that have arrived, at most `most` of them; waits for the first one.
+    pub(crate) fn take(&mut self, most: usize) -> std::io::Result<Vec<u8>> {
+        if self.used < self.input.len() {
+            let bytes = self.input.split_off(self.used);
+            self.input.clear();
+            self.used = 0;
+            return Ok(bytes);
+        }
+        let mut bytes = vec![0; most];
+        match self.stream.read(&mut bytes)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            n => {
+                bytes.truncate(n);
+                Ok(bytes)
+            }
         }
     }
 
