@@ -69,6 +69,8 @@ pub(super) struct Lane {
     link: RefCell<Option<Link>>,
     /// When its connection was made.
     made: Cell<Duration>,
+    /// Its TLS key has encrypted nearly as much as it may.
+    worn: Cell<bool>,
 }
 
 /// The connection of an open lane.
@@ -136,6 +138,7 @@ impl Lane {
             waiting: RefCell::default(),
             link: RefCell::default(),
             made: Cell::new(clock::now()),
+            worn: Cell::new(false),
         })
     }
 
@@ -169,6 +172,11 @@ impl Lane {
     /// It will carry nothing more.
     pub(super) fn over(&self) -> bool {
         matches!(*self.state.borrow(), State::TurnedAway(_) | State::Ended)
+    }
+
+    /// Its passengers change to another, at their next quiet moment.
+    pub(super) fn worn(&self) -> bool {
+        self.worn.get()
     }
 
     /// When its connection was made.
@@ -259,6 +267,9 @@ impl Lane {
                 Poll::Ready(_) => link.broken = true,
                 Poll::Pending => break,
             }
+        }
+        if link.upstream.worn() && !self.worn.replace(true) {
+            tracing::debug!("a shared connection has used up its TLS 1.2 key and is replaced");
         }
         if out.is_empty() && out.capacity() > KEEP {
             *out = BytesMut::new();

@@ -124,6 +124,7 @@ families! {
             ("drain_cut", "Closed with something unanswered, at the drain's deadline or by a second SIGTERM."),
             ("half_reply", "Its Redis connection was lost in the middle of a reply or a message that the client had begun to get."),
             ("server", "Redis closed this client's own connection and lives: output limits, client eviction, CLIENT KILL of a subscriber."),
+            ("tls_key", "TLS 1.2 with AES-GCM: its key had encrypted as many records as it may (2^24). TLS 1.3 takes a new key instead."),
             ("killed", "A CLIENT KILL named it by its id, or it killed its own connection."),
             ("state_lost", "What tied it to its Redis connection could not be moved to another."),
         ]

@@ -50,6 +50,7 @@ series! {
         ClosedStateLost = CONNECTIONS_CLOSED "state_lost",
         ClosedHalf = CONNECTIONS_CLOSED "half_reply",
         ClosedServer = CONNECTIONS_CLOSED "server",
+        ClosedTlsKey = CONNECTIONS_CLOSED "tls_key",
         ClosedKilled = CONNECTIONS_CLOSED "killed",
         HandshakeFull = HANDSHAKES "full",
         HandshakeResumed = HANDSHAKES "resumed",

@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 use super::LinkError;
 use crate::config::{Config, FailoverMode, Secret};
 use crate::io::clock;
-use crate::io::tls::{TlsError, UpstreamSide};
+use crate::io::tls::{Records, TlsError, UpstreamSide};
 use crate::topology::node::NodeId;
 
 /// rustls reads 4 KiB at a time from an idle state; a buffer below it makes a large reply one system call.
@@ -109,7 +109,14 @@ pub enum Upstream {
     /// Plain TCP.
     Plain(TcpStream),
     /// TLS, with a read buffer below it.
-    Tls(Box<TlsStream<BufReader<TcpStream>>>),
+    Tls(Box<Encrypted>),
+}
+
+/// TLS over TCP.
+#[derive(Debug)]
+pub struct Encrypted {
+    stream: TlsStream<BufReader<TcpStream>>,
+    records: Records,
 }
 
 impl Upstream {
@@ -117,7 +124,7 @@ impl Upstream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0.get_ref(),
+            Self::Tls(tls) => tls.stream.get_ref().0.get_ref(),
         }
     }
 
@@ -127,6 +134,30 @@ impl Upstream {
         if let Err(error) = socket2::SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO)) {
             tracing::debug!(%error, "a connection cannot be reset");
         }
+    }
+}
+
+impl Upstream {
+    /// Another connection should take its place soon: its TLS key has encrypted nearly as much as it may.
+    pub fn worn(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.records.worn())
+    }
+}
+
+impl Encrypted {
+    /// Fails where rustls would take the bytes and send nothing.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if self.records.spent() {
+            return Poll::Ready(Err(io::Error::other("the TLS 1.2 key of this connection is used up")));
+        }
+        let written = match bufs {
+            [one] => Pin::new(&mut self.stream).poll_write(cx, one),
+            _ => Pin::new(&mut self.stream).poll_write_vectored(cx, bufs),
+        };
+        if let Poll::Ready(Ok(count)) = &written {
+            self.records.wrote(*count);
+        }
+        written
     }
 }
 
@@ -142,7 +173,8 @@ pub async fn dial(target: &Target, deadline: Duration) -> Result<Upstream, LinkE
         let Some(tls) = &target.tls else { return Ok(Upstream::Plain(tcp)) };
         let buffered = BufReader::with_capacity(TLS_READ_BUFFER_BYTES, tcp);
         let stream = TlsConnector::from(tls.side.config()).connect(tls.name.clone(), buffered).await?;
-        Ok(Upstream::Tls(Box::new(stream)))
+        let records = Records::of(stream.get_ref().1.negotiated_cipher_suite());
+        Ok(Upstream::Tls(Box::new(Encrypted { stream, records })))
     })
     .await
 }
@@ -159,7 +191,7 @@ impl AsyncRead for Upstream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_read(cx, buf),
         }
     }
 }
@@ -168,7 +200,7 @@ impl AsyncWrite for Upstream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+            Self::Tls(tls) => tls.poll_write(cx, &[io::IoSlice::new(bytes)]),
         }
     }
 
@@ -179,28 +211,28 @@ impl AsyncWrite for Upstream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => tls.poll_write(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
-            Self::Tls(tls) => tls.is_write_vectored(),
+            Self::Tls(tls) => tls.stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(&mut tls.stream).poll_shutdown(cx),
         }
     }
 }

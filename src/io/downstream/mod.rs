@@ -36,7 +36,7 @@ use crate::session::{Mark, Session, is_ping};
 use crate::topology::node::{Epoch, NodeId};
 
 use super::clock;
-use super::tls::ServerSide;
+use super::tls::{Records, ServerSide};
 use super::worker::{Guest, Seat, Worker};
 
 use departure::Departure;
@@ -107,6 +107,8 @@ pub(super) struct Conversation {
     input: BytesMut,
     /// For the client.
     out: BytesMut,
+    /// What the key of its TLS has encrypted.
+    records: Records,
     /// Some of `out` may be encrypted and not yet written.
     unflushed: bool,
     up: Up,
@@ -158,6 +160,7 @@ impl Conversation {
     fn new(worker: Rc<Worker>, seat: Rc<Seat>, client: TlsStream<Wire>) -> Passenger {
         let mut session = Session::new(Rc::clone(&worker.settings));
         session.handle_explanations(true);
+        let records = Records::of(client.get_ref().1.negotiated_cipher_suite());
         Rc::new_cyclic(|me| {
             RefCell::new(Self {
                 me: me.clone(),
@@ -167,6 +170,7 @@ impl Conversation {
                 client,
                 input: BytesMut::new(),
                 out: BytesMut::new(),
+                records,
                 unflushed: false,
                 up: Up::None,
                 next: Up::None,
@@ -285,10 +289,17 @@ impl Conversation {
     fn poll_to_client(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while !self.out.is_empty() {
+            if self.records.spent() {
+                // It would be taken, and never sent.
+                self.ending = Some(Counter::ClosedTlsKey);
+                self.out.clear();
+                return true;
+            }
             match Pin::new(&mut self.client).poll_write(cx, &self.out) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.worker.stats.add(Counter::BytesToClients, count as u64);
                     bytes::Buf::advance(&mut self.out, count);
+                    self.records.wrote(count);
                     (moved, self.unflushed) = (true, true);
                     self.spoke_at = self.now;
                 }
@@ -327,6 +338,8 @@ impl Conversation {
             })
         } else if self.gone && (self.session.is_raw() || !owed) {
             Some(self.gone_by_itself())
+        } else if self.records.worn() && self.session.quiet() && self.input.is_empty() && self.out.is_empty() {
+            Some(Counter::ClosedTlsKey)
         } else {
             self.departure()
         };
@@ -384,6 +397,7 @@ impl Conversation {
         let why = match reason {
             Counter::ClosedHalf => "its connection to Redis was lost in the middle of a reply that it had begun to get",
             Counter::ClosedServer => "the server ended its connection (output limits, client eviction, CLIENT KILL)",
+            Counter::ClosedTlsKey => "its TLS 1.2 key has encrypted as much as it may (TLS 1.3 takes a new one)",
             Counter::ClosedSlow => "it did not read its replies, and this worker keeps too much",
             _ => return,
         };

@@ -91,7 +91,7 @@ impl Conversation {
     /// The lane is too old for newcomers, and there is a younger one that this session may use.
     fn younger_lane(&self) -> bool {
         let Up::Shared(up) = &self.up else { return false };
-        if !up.boarded || up.leaving.is_some() || !self.worker.pool.aged(up.lane.made(), self.now) {
+        if !up.boarded || up.leaving.is_some() || !self.worker.stale(&up.lane, self.now) {
             return false;
         }
         self.worker.find_lane(&up.lane.key, up.lane.node).is_some_and(|lane| lane.state() == State::Open)
@@ -115,11 +115,16 @@ impl Conversation {
             }
             (Up::Shared(_), Home::Own) => self.session.in_flight() == 0,
             (Up::Shared(_), Home::Lane) => {
-                let changes = self.session.in_flight() == 0 && self.younger_lane();
-                if changes {
+                let worn = matches!(&self.up, Up::Shared(up) if up.boarded && up.lane.worn());
+                let younger = self.session.in_flight() == 0 && self.younger_lane();
+                let changes = younger || worn && self.session.in_flight() == 0;
+                if younger {
                     self.change_lane();
                 }
                 changes
+            }
+            (Up::Ready(up), Home::Own) if up.stream.worn() && self.session.quiet() && !self.session.subscribed() => {
+                true
             }
             // It would be asked to log in there as well.
             (Up::Ready(_), Home::Own) if self.standing.barred == Some(self.session.logins()) => {
@@ -270,7 +275,7 @@ impl Standing {
     /// The lane that it knows already, if that is of its kind, and still takes commands.
     fn lane(&self, session: &Session, node: NodeId, given_up: Epoch) -> Option<Rc<Lane>> {
         let lane = self.lane.upgrade().filter(|_| self.logins == session.logins())?;
-        let usable = lane.node == node && lane.epoch() > given_up && !lane.over();
+        let usable = lane.node == node && lane.epoch() > given_up && !lane.over() && !lane.worn();
         (usable && lane.key == session.lane_key()).then_some(lane)
     }
 }

@@ -8,8 +8,10 @@
 
 mod expiry;
 mod pem;
+mod records;
 
 pub use expiry::expiry;
+pub(in crate::io) use records::Records;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};

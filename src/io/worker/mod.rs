@@ -221,15 +221,20 @@ impl Worker {
         let now = clock::now();
         let fits = |lane: &&Rc<Lane>| {
             let usable = lane.node == node && lane.epoch() > given_up && !lane.over();
-            usable && !self.pool.aged(lane.made(), now) && lane.key == *key
+            usable && !self.stale(lane, now) && lane.key == *key
         };
         lanes.iter().find(fits).map(Rc::clone)
+    }
+
+    /// A lane that takes no newcomers.
+    pub(super) fn stale(&self, lane: &Lane, now: Duration) -> bool {
+        lane.worn() || self.pool.aged(lane.made(), now)
     }
 
     /// A lane takes commands now: passengers of one that is too old for newcomers change to it.
     pub(super) fn lane_opened(&self, opened: &Rc<Lane>) {
         let now = clock::now();
-        let old = |lane: &Rc<Lane>| self.pool.aged(lane.made(), now) && lane.key == opened.key;
+        let old = |lane: &Rc<Lane>| self.stale(lane, now) && lane.key == opened.key;
         let changes = self.lanes.borrow().iter().any(old);
         if changes {
             self.wake_all();

@@ -125,7 +125,8 @@ impl Pool {
         let now = clock::now();
         let Some(idle) = self.idle.get(node.index()) else { return };
         let mut idle = idle.borrow_mut();
-        if self.aged(opened.made, now) || idle.len() >= MOST || !say(&mut opened.stream, words) {
+        if self.aged(opened.made, now) || opened.stream.worn() || idle.len() >= MOST || !say(&mut opened.stream, words)
+        {
             return opened.stream.forsake();
         }
         idle.push(Idle { opened, since: Some(now), owed });
