@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use changeover::control::channel::{Kind, Message};
 use changeover::protocol::info::RunId;
 use changeover::topology::failover::witness::{Answer, Ask};
 use changeover::topology::failover::{Done, Duty, Effect, Failover, Fence, NoAnswer, Rejoin, Saw, Scene, Settings};
 use changeover::topology::primary::Settings as RuleSettings;
 use changeover::topology::{Evidence, Gone, Memory, NodeId, Output, Reach, Topology};
 
+use crate::channel::End;
 use crate::world::World;
 
 pub(crate) const LIMIT: Duration = Duration::from_millis(500);
@@ -18,12 +20,8 @@ pub(crate) const LIMIT: Duration = Duration::from_millis(500);
 pub(crate) enum Post {
     Evidence(usize, Evidence),
     Done(usize, Duty, Result<Done, String>),
-    Question(usize),
-    Word(usize, Saw, bool),
+    Said(Vec<u8>),
     Witness(Result<Answer, NoAnswer>),
-    Plea(u64),
-    Promise(u64),
-    Saved(RunId),
 }
 
 /// An order on its way to a node.
@@ -49,7 +47,10 @@ pub(crate) struct Agent {
     inbox: Vec<(Duration, Post)>,
     probe_at: [Duration; 2],
     asking: [bool; 2],
-    question: Option<(usize, Duration)>,
+    /// About which node, when it was asked, by whom, and its number.
+    question: Option<(usize, Duration, String, u64)>,
+    asked: u64,
+    pub(crate) end: End,
     pub(crate) outbox: Vec<Outgoing>,
 }
 
@@ -57,12 +58,9 @@ pub(crate) struct Agent {
 #[derive(Clone, Debug)]
 pub(crate) enum Outgoing {
     Order(usize, Duty),
-    Question(usize),
-    Word(usize, Saw),
     Consult(Ask),
-    Plea(u64),
-    Promise(u64),
-    Saved(RunId),
+    /// On the pair's channel.
+    Say(Vec<u8>),
 }
 
 /// A lease of the witness.
@@ -79,7 +77,7 @@ fn machines(me: usize, witness: bool, memory: Option<Memory>, now: Duration) -> 
 }
 
 impl Agent {
-    pub(crate) fn new(me: usize, witness: bool) -> Self {
+    pub(crate) fn new(me: usize, witness: bool, sealed: bool) -> Self {
         let (topology, failover) = machines(me, witness, None, Duration::ZERO);
         Self {
             me,
@@ -93,6 +91,8 @@ impl Agent {
             probe_at: [Duration::ZERO; 2],
             asking: [false; 2],
             question: None,
+            asked: 0,
+            end: End::new(me, sealed),
             outbox: Vec::new(),
         }
     }
@@ -102,6 +102,7 @@ impl Agent {
         (self.topology, self.failover) = machines(self.me, self.witness, self.memory.clone(), now);
         self.inbox.clear();
         self.outbox.clear();
+        self.end.restart();
         (self.asking, self.question, self.running) = ([false; 2], None, true);
     }
 
@@ -173,19 +174,12 @@ impl Agent {
                     self.topology.handle_evidence(NodeId(node as u8), evidence, now);
                 }
                 Post::Done(node, duty, result) => self.failover.handle_done(NodeId(node as u8), &duty, result, now),
-                Post::Question(node) => {
-                    self.question = Some((node, now));
-                    self.probe_at[node] = now;
-                }
                 Post::Witness(answer) => self.failover.handle_answer(answer, now),
-                Post::Plea(plea) => {
-                    if self.failover.handle_plea(LEASE, now) {
-                        self.outbox.push(Outgoing::Promise(plea));
+                Post::Said(payload) => {
+                    if let Some(message) = self.end.hear(&payload, now) {
+                        self.obey(message, now);
                     }
                 }
-                Post::Saved(process) => self.failover.handle_saved(process, now),
-                Post::Promise(plea) => self.failover.handle_promise(plea, now),
-                Post::Word(node, saw, beside) => self.failover.handle_word(NodeId(node as u8), saw, beside, now),
             }
             self.look(now);
         }
@@ -193,6 +187,43 @@ impl Agent {
             self.topology.handle_timeout(now);
         }
         self.look(now);
+        let presence = self.end.presence(now);
+        self.outbox.extend(presence.map(Outgoing::Say));
+    }
+
+    fn say(&mut self, kind: Kind, now: Duration) {
+        let said = self.end.say(kind, now);
+        self.outbox.extend(said.map(Outgoing::Say));
+    }
+
+    /// As the owner does.
+    fn obey(&mut self, message: Message, now: Duration) {
+        let node = |name: &str| usize::from(name == "node1");
+        let by_the_other = message.node == Some(format!("node{}", 1 - self.me));
+        match message.kind {
+            Kind::Suspect { about, question } => {
+                self.question = Some((node(&about), now, message.from, question));
+                self.probe_at[node(&about)] = now;
+            }
+            Kind::Sees { about, answers, to, question } => {
+                let counts = to == self.end.name && question <= self.asked && question + 5 > self.asked;
+                let (beside, saw) =
+                    (message.node.as_ref() == Some(&about), if answers { Saw::Answers } else { Saw::Refused });
+                if counts {
+                    self.failover.handle_word(NodeId(node(&about) as u8), saw, beside, now);
+                }
+            }
+            Kind::Lease { plea, .. } if by_the_other && self.failover.handle_plea(LEASE, now) => {
+                self.say(Kind::Leased { to: message.from, plea }, now);
+            }
+            Kind::Leased { to, plea } if by_the_other && to == self.end.name => self.failover.handle_promise(plea, now),
+            Kind::Saved { process } if by_the_other => {
+                if let Ok(process) = process.as_bytes().try_into() {
+                    self.failover.handle_saved(RunId(process), now);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn look(&mut self, now: Duration) {
@@ -203,7 +234,7 @@ impl Agent {
                 _ => {}
             }
         }
-        self.answer();
+        self.answer(now);
         let node = |at: usize| self.topology.node(NodeId(at as u8)).expect("two nodes");
         let scene = Scene {
             view: self.topology.view(),
@@ -216,25 +247,28 @@ impl Agent {
         while let Some(effect) = self.failover.poll_effect() {
             match effect {
                 Effect::Do { node, duty } => self.outbox.push(Outgoing::Order(node.index(), duty)),
-                Effect::Ask(node) => self.outbox.push(Outgoing::Question(node.index())),
+                Effect::Ask(node) => {
+                    self.asked += 1;
+                    self.say(Kind::Suspect { about: format!("node{}", node.index()), question: self.asked }, now);
+                }
                 Effect::Consult(ask) => self.outbox.push(Outgoing::Consult(ask)),
-                Effect::Saved(process) => self.outbox.push(Outgoing::Saved(process)),
-                Effect::Plead(plea) => self.outbox.push(Outgoing::Plea(plea)),
+                Effect::Saved(process) => self.say(Kind::Saved { process: process.to_string() }, now),
+                Effect::Plead(plea) => self.say(Kind::Lease { plea, lease_ms: 0 }, now),
                 Effect::Nudge(_) | Effect::Tell(_) => {}
             }
         }
     }
 
-    fn answer(&mut self) {
-        let Some((about, asked)) = self.question else { return };
+    fn answer(&mut self, now: Duration) {
+        let Some((about, asked, to, question)) = self.question.clone() else { return };
         let Some(state) = self.topology.node(NodeId(about as u8)) else { return };
-        let saw = match state.reach {
-            Reach::Refused => Saw::Refused,
-            Reach::Answering if state.report.as_ref().is_some_and(|report| report.asked_at >= asked) => Saw::Answers,
+        let answers = match state.reach {
+            Reach::Refused => false,
+            Reach::Answering if state.report.as_ref().is_some_and(|report| report.asked_at >= asked) => true,
             _ => return,
         };
         self.question = None;
-        self.outbox.push(Outgoing::Word(about, saw));
+        self.say(Kind::Sees { about: format!("node{about}"), answers, to, question }, now);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Failover explored: the real machines of both agents in thousands of random worlds, where nodes die, freeze, return empty
-//! or with their data, the network is cut in parts, agents pause and crash, and messages are late or lost.
+//! or with their data, the network is cut in parts, agents pause and crash, and messages are late or lost. A stranger on the pair's channel
+//! forges, changes and repeats messages all the time.
 //!
 //! One seed again: `CHANGEOVER_SEED=17 cargo test --test failover_simulation`. More of them:
 //! `CHANGEOVER_SEEDS=100000`. Checked at every step:
@@ -12,6 +13,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod agent;
+mod channel;
 mod voice;
 mod world;
 
@@ -21,6 +23,7 @@ use std::time::Duration;
 use agent::{Agent, LEASE, LIMIT, Order, Outgoing, Post, perform};
 use changeover::protocol::info::RunId;
 use changeover::topology::failover::Duty;
+use channel::Stranger;
 use voice::Voice;
 use world::{Random, STEP, World};
 
@@ -32,6 +35,7 @@ struct Run {
     seed: u64,
     world: World,
     agents: [Agent; 2],
+    stranger: Stranger,
     voice: Option<Voice>,
     orders: Vec<Order>,
     /// The process that was rightly primary last, and its node.
@@ -56,14 +60,15 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64, witness: bool) -> Self {
+    fn new(seed: u64, witness: bool, sealed: bool) -> Self {
         let fence = [None, Some(1), Some(2)][(seed % 3) as usize];
         let world = World::new(seed, fence);
         let rightful = (0, world.nodes[0].run_id);
         Self {
             seed,
             world,
-            agents: [Agent::new(0, witness), Agent::new(1, witness)],
+            agents: [0, 1].map(|at| Agent::new(at, witness, sealed)),
+            stranger: Stranger::default(),
             voice: witness.then(Voice::new),
             orders: Vec::new(),
             rightful,
@@ -114,6 +119,9 @@ impl Run {
                 self.disturb();
             } else if now >= CALM_START + STORM {
                 self.heal();
+            }
+            if self.world.random.one_in(30) {
+                self.attack();
             }
             self.step();
             self.check();
@@ -196,23 +204,29 @@ impl Run {
                     voice.ask(by, ask, now, &mut self.world.random);
                 }
             }
-            Outgoing::Saved(process) => self.say(by, Post::Saved(process)),
-            Outgoing::Plea(plea) => self.say(by, Post::Plea(plea)),
-            Outgoing::Promise(plea) => self.say(by, Post::Promise(plea)),
-            Outgoing::Question(about) => self.say(by, Post::Question(about)),
-            Outgoing::Word(about, saw) => self.say(by, Post::Word(about, saw, about == by)),
+            Outgoing::Say(payload) => self.say(by, payload),
         }
     }
 
     /// Through whichever node both agents reach.
-    fn say(&mut self, by: usize, post: Post) {
+    /// A client of Redis speaks on the channel.
+    fn attack(&mut self) {
+        let names = [0, 1].map(|at: usize| self.agents[at].end.name.clone());
+        let processes = [0, 1].map(|at: usize| self.world.nodes[at].run_id.to_string());
+        let to = self.world.random.below(2) as usize;
+        let payload = self.stranger.says([&names[0], &names[1]], processes, &mut self.world.random);
+        self.agents[to].post(self.world.now, Post::Said(payload));
+    }
+
+    fn say(&mut self, by: usize, payload: Vec<u8>) {
+        self.stranger.hears(&payload, &mut self.world.random);
         let there = |node: usize| {
             let reaches = |agent: usize| agent == node || !self.world.cut_agent[agent];
             self.world.nodes[node].alive && !self.world.nodes[node].frozen && reaches(0) && reaches(1)
         };
         if (there(0) || there(1)) && !self.world.random.one_in(4) {
             let at = self.world.now + self.world.random.millis(30);
-            self.agents[1 - by].post(at, post);
+            self.agents[1 - by].post(at, Post::Said(payload));
         }
     }
 
@@ -534,7 +548,7 @@ impl Run {
 }
 
 /// Worlds, one after another; how much happened in them.
-fn explore(witness: bool, usual: u64) {
+fn explore(witness: bool, sealed: bool, usual: u64) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("CHANGEOVER_SEED") {
         Some(seed) => seed..seed + 1,
@@ -542,7 +556,7 @@ fn explore(witness: bool, usual: u64) {
     };
     let (mut promotions, mut judged, mut total) = (0, 0, 0);
     for seed in seeds.clone() {
-        let run = Run::new(Random(seed).next() ^ seed, witness);
+        let run = Run::new(Random(seed).next() ^ seed, witness, sealed);
         let mut run = Run { seed, ..run };
         run.story.push(format!("step {STEP:?}"));
         let ended = run.go();
@@ -556,10 +570,15 @@ fn explore(witness: bool, usual: u64) {
 
 #[test]
 fn never_two_and_never_wiped() {
-    explore(false, 120);
+    explore(false, true, 120);
 }
 
 #[test]
 fn with_a_witness_silence_promotes_and_still_nobody_serves_two() {
-    explore(true, 60);
+    explore(true, true, 60);
+}
+
+#[test]
+fn without_a_secret_strangers_have_nobody_promoted_or_served_and_a_proven_death_still_promotes() {
+    explore(false, false, 30);
 }
