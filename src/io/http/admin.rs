@@ -22,7 +22,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot::error::RecvError;
@@ -55,6 +55,7 @@ pub fn routes(owner: AdminHandle, guard: Guard) -> Router {
         .route("/v1/examination", get(examination))
         .route("/v1/hook", get(look_at_hook).post(begin_hook))
         .route("/v1/events", get(super::events::events))
+        .layer(Extension(super::events::Followers::default()))
         .layer(middleware::from_fn_with_state(Arc::new(guard), admit))
         .with_state(owner)
 }
@@ -120,7 +121,10 @@ async fn switchover(State(owner): State<AdminHandle>, order: Posted<SwitchoverOr
     };
     let (progress, lines) = mpsc::channel(PROGRESS_LINES);
     match ask(&owner, AdminRequest::Switchover { order, progress }) {
-        Ok(()) => ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(Lines(lines))).into_response(),
+        Ok(()) => {
+            let lasting = [(header::CONTENT_TYPE, "application/x-ndjson")];
+            (Extension(super::seats::Lasting), lasting, Body::new(Lines(lines))).into_response()
+        }
         Err(why) => failed(StatusCode::SERVICE_UNAVAILABLE, why),
     }
 }
@@ -186,7 +190,7 @@ fn misread(rejection: &JsonRejection) -> Response {
     failed(rejection.status(), rejection.body_text())
 }
 
-fn failed(status: StatusCode, why: impl Into<String>) -> Response {
+pub(super) fn failed(status: StatusCode, why: impl Into<String>) -> Response {
     (status, Json(Refused::because(why))).into_response()
 }
 

@@ -4,16 +4,20 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Bytes, Frame};
 use serde::Deserialize;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::seats::Lasting;
 
 use crate::io::admin::AdminHandle;
 use crate::io::admin::events::Tail;
@@ -22,6 +26,19 @@ use crate::io::admin::events::Tail;
 const LINES: usize = 16;
 /// So often an empty line is sent, so that a follower that has gone is noticed.
 const BEAT: Duration = Duration::from_secs(10);
+
+/// Readers at the same time. Far below the connections of a listener, so that commands always find a place.
+const FOLLOWERS: usize = 32;
+
+/// The places of those who read events.
+#[derive(Clone, Debug)]
+pub(super) struct Followers(Arc<Semaphore>);
+
+impl Default for Followers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(FOLLOWERS)))
+    }
+}
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]
@@ -33,10 +50,26 @@ pub(super) struct Asked {
     follow: bool,
 }
 
-pub(super) async fn events(State(owner): State<AdminHandle>, Query(asked): Query<Asked>) -> Response {
+pub(super) async fn events(
+    State(owner): State<AdminHandle>,
+    Extension(Followers(followers)): Extension<Followers>,
+    Query(asked): Query<Asked>,
+) -> Response {
+    let Ok(place) = followers.try_acquire_owned() else {
+        let why = format!("{FOLLOWERS} readers follow the events already: end one of them, or ask without `follow`");
+        return super::admin::failed(StatusCode::SERVICE_UNAVAILABLE, why);
+    };
     let (lines, body) = mpsc::channel(LINES);
-    spawn(feed(owner.events, asked, lines));
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(Lines(body))).into_response()
+    spawn(async move {
+        let gone = lines.clone();
+        tokio::select! {
+            () = feed(owner.events, asked, lines) => {}
+            () = gone.closed() => {}
+        }
+        drop(place);
+    });
+    let lasting = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (Extension(Lasting), lasting, Body::new(Lines(body))).into_response()
 }
 
 /// Ends when the reader has gone, when the process ends, or when there is nothing more to tell.

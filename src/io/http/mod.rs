@@ -2,7 +2,7 @@
 //!
 //! `admin` has the operators' routes, `metrics` those of scrapers and load balancers, `socket` makes the Unix socket.
 //! The routes answer from a snapshot or ask the owner; they decide nothing. Whatever comes in costs bounded memory and
-//! time: few connections, a deadline for the head of a request and for the start of its answer, small bodies.
+//! time: few connections (`seats`), a deadline for the head of a request and for the start of its answer, small bodies.
 //! (`axum::serve` has neither a limit of connections nor a deadline for heads, so the loop is our own.)
 
 use std::io;
@@ -17,6 +17,7 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,16 +32,17 @@ use crate::io::tls::ServerSide;
 mod admin;
 mod events;
 mod metrics;
+mod seats;
 mod socket;
 
 pub use admin::{Guard, routes as admin_routes};
 pub use metrics::{routes as metrics_routes, upkeep};
+use seats::{Lasting, Seat, Seats};
 use socket::OwnedSocket;
 
-/// Connections open at the same time on one listener; further ones wait in the accept queue.
+/// Connections open at the same time on one listener; a further one takes the place of the longest silent.
 const CONNECTIONS: usize = 128;
-/// For the head of a request; also how long an idle connection is kept. Short, because whoever opens all connections
-/// and says nothing keeps the others waiting this long; a scraper that connects anew each time costs little.
+/// For the head of a request; also how long an idle connection is kept.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// For the beginning of an answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -161,13 +163,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub async fn serve(listener: Listener, routes: Router, stop: CancellationToken) {
     let routes = routes.layer(DefaultBodyLimit::max(BODY_BYTES)).layer(middleware::from_fn(in_time));
     let mut connections = JoinSet::new();
+    let seats = Seats::new(CONNECTIONS);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok(accepted) => drop(connections.spawn(converse(accepted, routes.clone(), stop.clone()))),
+            accepted = listener.accept(), if seats.has_room() => match accepted {
+                Ok(accepted) => {
+                    drop(connections.spawn(converse(accepted, seats.take(), routes.clone(), stop.clone())));
+                    // Its first bytes are looked at before the next connection may take its place.
+                    tokio::task::yield_now().await;
+                }
                 Err(error) => {
                     // Out of file descriptors, or the peer has left already: neither goes away by trying faster.
                     tracing::debug!(%error, "accept on an HTTP listener");
@@ -182,16 +189,37 @@ pub async fn serve(listener: Listener, routes: Router, stop: CancellationToken) 
     let _ = tokio::time::timeout(STOP_DEADLINE, finish).await;
 }
 
-async fn converse(accepted: Accepted, routes: Router, stop: CancellationToken) {
+async fn converse(accepted: Accepted, seat: Seat, routes: Router, stop: CancellationToken) {
+    let closed = seat.closed();
+    tokio::select! {
+        biased;
+        () = closed.cancelled() => tracing::debug!("a silent HTTP connection gave its place to a new one"),
+        () = answer(accepted, seat, routes, stop) => {}
+    }
+}
+
+async fn answer(accepted: Accepted, seat: Seat, routes: Router, stop: CancellationToken) {
     let stream = match accepted.ready().await {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%error, "a TLS handshake on an HTTP listener"),
     };
+    let (routes, seat) = (TowerToHyperService::new(routes), Arc::new(seat));
+    let service = service_fn(move |request| {
+        let (routes, seat) = (routes.clone(), Arc::clone(&seat));
+        async move {
+            seat.asked();
+            let response = routes.call(request).await;
+            if response.as_ref().is_ok_and(|response| response.extensions().get::<Lasting>().is_none()) {
+                seat.answered();
+            }
+            response
+        }
+    });
     let conversation = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(conversation);
     let ended = tokio::select! {
         ended = conversation.as_mut() => ended,

@@ -169,24 +169,38 @@ async fn stopping_removes_the_socket_and_ends_the_server() {
     assert!(matches!(served.client.status().await, Err(AskError::Nobody(_))));
 }
 
-/// What a raw request gets from the admin server over TCP.
-async fn raw(request: &str) -> String {
+/// An admin server over TCP. It ends with the set.
+async fn over_tcp() -> (SocketAddr, JoinSet<()>) {
     let (sender, _requests) = mpsc::channel(1);
     let (_status, snapshot) = watch::channel(Arc::new(Status::default()));
     let listener = Listener::admin(&Admin::Tcp(([127, 0, 0, 1], 0).into()), None).await.unwrap();
     let at = listener.local_addr().unwrap();
+    let (events, tail) = watch::channel(Default::default());
     let mut task = JoinSet::new();
     let routes = admin_routes(
         AdminHandle {
             requests: sender,
             status: snapshot,
-            events: watch::channel(Default::default()).1,
+            events: tail,
             hooks: mpsc::channel(1).0,
             looks: mpsc::channel(1).0,
         },
         Guard::Local,
     );
-    task.spawn(serve(listener, routes, CancellationToken::new()));
+    task.spawn(async move {
+        let _events = events;
+        serve(listener, routes, CancellationToken::new()).await;
+    });
+    (at, task)
+}
+
+/// What a raw request gets from the admin server over TCP.
+async fn raw(request: &str) -> String {
+    let (at, _server) = over_tcp().await;
+    ask_raw(at, request).await
+}
+
+async fn ask_raw(at: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
@@ -224,6 +238,45 @@ async fn garbage_and_giants_are_refused() {
 async fn the_admin_api_never_listens_beyond_this_machine() {
     let error = Listener::admin(&Admin::Tcp(([0, 0, 0, 0], 0).into()), None).await.unwrap_err();
     assert!(matches!(error, BindError::NotLoopback(_)));
+}
+
+const STATUS: &str = "GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[tokio::test]
+async fn silent_connections_keep_nobody_waiting() {
+    let (at, _server) = over_tcp().await;
+    let mut silent = Vec::new();
+    for round in 0..3 * CONNECTIONS {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        // Some begin a request and never end it.
+        if round % 3 == 0 {
+            stream.write_all(b"GET /v1/sta").await.unwrap();
+        }
+        silent.push(stream);
+    }
+    let before = tokio::time::Instant::now();
+    assert!(ask_raw(at, STATUS).await.starts_with("HTTP/1.1 200"));
+    assert!(before.elapsed() < HEAD_DEADLINE, "it did not wait for the silent ones' deadline");
+}
+
+#[tokio::test]
+async fn those_who_follow_events_leave_room_for_commands() {
+    let (at, _server) = over_tcp().await;
+    let follow = "GET /v1/events?follow=true HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (mut followers, mut refused) = (Vec::new(), 0);
+    for _ in 0..CONNECTIONS {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(follow.as_bytes()).await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        refused += usize::from(head.ends_with(b"503"));
+        followers.push(stream);
+    }
+    assert!(refused > 0 && refused < CONNECTIONS, "{refused} of {CONNECTIONS} were refused");
+    assert!(ask_raw(at, STATUS).await.starts_with("HTTP/1.1 200"));
+    // Their places come back when they go.
+    drop(followers);
+    while !ask_raw(at, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.starts_with("HTTP/1.1 200") {}
 }
 
 #[tokio::test]
