@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use changeover::cli::certs;
 use changeover::config::{Secret, UpstreamTls};
-use changeover::io::client::{Heard, Link, LinkError, Login, Reply, Target, TargetTls, dial};
+use changeover::io::client::{Heard, Link, LinkError, Login, Place, Reply, Target, TargetTls, dial};
 use changeover::io::clock;
 use changeover::io::tls::UpstreamSide;
+use changeover::topology::Trouble;
 use changeover::topology::node::NodeId;
 
 const CHANNEL: &str = "__changeover__";
@@ -62,7 +63,14 @@ impl Server {
     }
 
     fn plain(&self) -> Target {
-        Target { node: NodeId(0), host: "127.0.0.1".to_owned(), port: self.port, tls: None, login: None }
+        Target {
+            node: NodeId(0),
+            host: "127.0.0.1".to_owned(),
+            port: self.port,
+            place: Place::default(),
+            tls: None,
+            login: None,
+        }
     }
 
     fn tls(&self, with_certificate: bool) -> Target {
@@ -86,7 +94,7 @@ async fn the_documented_user_may_do_what_the_proxy_does_and_no_more() {
     let mut admin = Link::connect(&server.plain(), soon()).await.unwrap();
     admin.command(&words(rule), soon()).await.unwrap();
 
-    let login = Login { user: Some("changeover".to_owned()), password: Secret::new(b"PASSWORD".to_vec()) };
+    let login = Login::new(Some("changeover".to_owned()), Secret::new(b"PASSWORD".to_vec()), None);
     let target = Target { login: Some(login), ..server.tls(true) };
     let mut link = Link::connect(&target, soon()).await.unwrap();
     let info = link.command(&words("INFO replication"), soon()).await.unwrap();
@@ -143,15 +151,28 @@ async fn each_way_of_not_being_let_in_is_told_apart() {
         Ok(mut link) => link.command(&words("PING"), soon()).await.map(drop),
         Err(error) => Err(error),
     };
-    assert!(matches!(&told, Err(LinkError::Failed(_) | LinkError::EndOfFile)), "{told:?}");
+    assert!(matches!(&told, Err(LinkError::Node(Trouble::Tls(_)) | LinkError::EndOfFile)), "{told:?}");
 
     let not_tls = Target { port: server.port, ..server.tls(true) };
     let told = Link::connect(&not_tls, clock::now() + Duration::from_secs(1)).await.map(drop);
-    assert!(matches!(&told, Err(LinkError::Failed(_) | LinkError::EndOfFile | LinkError::TimedOut)), "{told:?}");
+    let known = matches!(&told, Err(LinkError::Node(Trouble::NotTls) | LinkError::EndOfFile | LinkError::TimedOut));
+    assert!(known, "{told:?}");
 
-    let login = Some(Login { user: None, password: Secret::new(b"wrong".to_vec()) });
+    let speaks_tls = Target { port: server.tls_port, ..server.plain() };
+    let told = match Link::connect(&speaks_tls, soon()).await {
+        Ok(mut link) => link.command(&words("PING"), soon()).await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(matches!(&told, Err(LinkError::Node(Trouble::SpeaksTls) | LinkError::EndOfFile)), "{told:?}");
+
+    let wrong = || Secret::new(b"wrong".to_vec());
+    let login = Some(Login::new(Some("changeover".to_owned()), wrong(), None));
     let told = Link::connect(&Target { login, ..server.plain() }, soon()).await.map(drop);
-    assert!(matches!(&told, Err(LinkError::Redis(_))), "{told:?}");
+    assert!(matches!(&told, Err(LinkError::Node(Trouble::Login(_)))), "{told:?}");
+    // A server that asks for no password takes the link of someone who has one.
+    let login = Some(Login::new(None, wrong(), None));
+    let mut link = Link::connect(&Target { login, ..server.plain() }, soon()).await.unwrap();
+    link.command(&words("PING"), soon()).await.unwrap();
 }
 
 #[tokio::test]

@@ -8,7 +8,10 @@
 //! nodes a b                          the configured nodes (this is the default)
 //! 100 a: primary run=1 id=A off=593  a says so; also id2= s2= failover=waiting|progress shutdown=MS asked=MS
 //! 100 b: replica run=2 id=A off=593  also link=down
+//! 100 a: loading run=3 id=N off=0     a process that has just begun, says that it is primary, and loads its data
 //! 100 a: refused | eof | failed | silent | tripped | refused-command
+//! 100 a: answers busy run=1 says=primary   an error on a connection of process 1, and its role by HELLO, if it told it
+//! 100 a: answers login               an error (busy, login, denied, full, error, expired, not-tls) of nobody knows which
 //! 100 adopt b                        the operator's command
 //! 100 restart                        this proxy restarts, with its memory; `restart forgetful`: without
 //! 100 slept                          this proxy did not run since the line before
@@ -25,13 +28,16 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use changeover::protocol::info::{FailoverState, PrimaryLink, ReplId, ReplicationInfo, RunId, ServerInfo, WireRole};
+use changeover::protocol::info::{
+    FailoverState, Loading, PrimaryLink, ReplId, ReplicationInfo, RunId, ServerInfo, WireRole,
+};
 use changeover::topology::primary::Settings;
 use changeover::topology::{
-    Doubt, Evidence, Gone, Memory, NoPrimary, NodeId, NodeReport, Notice, Output, Topology, View,
+    Answer, Doubt, Evidence, Gone, Memory, NoPrimary, NodeId, NodeReport, Notice, Output, Role, Topology, Trouble, View,
 };
 
 const SILENT_AFTER: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
 
 #[test]
 fn every_story_goes_as_written() {
@@ -186,6 +192,10 @@ impl Story {
             NoPrimary::Starting => "starting".into(),
             NoPrimary::Demoted => "demoted".into(),
             NoPrimary::Lost => "lost".into(),
+            NoPrimary::Loading(node) => format!("{} loads its data", self.name(*node)),
+            NoPrimary::Unproven(node) => {
+                format!("{} answers with errors, and nothing shows who it is", self.name(*node))
+            }
             NoPrimary::Doubt(doubt) => format!("doubt: {}", self.doubt(doubt)),
         }
     }
@@ -231,15 +241,36 @@ fn evidence(words: &[&str], now: Duration) -> Evidence {
     match words {
         ["refused"] => Evidence::Gone(Gone::Refused),
         ["eof"] => Evidence::Gone(Gone::EndOfFile),
-        ["failed"] => Evidence::Gone(Gone::Failed("no route".into())),
+        ["failed"] => Evidence::Gone(Gone::Failed(Trouble::Unreachable("no route".into()))),
+        ["name"] => Evidence::Gone(Gone::Failed(Trouble::Name("no such name".into()))),
+        ["answers", kind, facts @ ..] => {
+            let facts: HashMap<_, _> = facts.iter().map(|fact| fact.split_once('=').expect("name=value")).collect();
+            let says = facts.get("says").map(|says| if *says == "primary" { Role::Primary } else { Role::Replica });
+            let process = facts.get("run").map(|run| (RunId(forty(run)), says));
+            Evidence::Answers(Answer { trouble: trouble(kind), process, asked_at: now.saturating_sub(MS) })
+        }
         ["silent"] => Evidence::Silent,
         ["tripped"] => Evidence::Tripped,
         ["refused-command"] => Evidence::RefusedCommand,
-        [role @ ("primary" | "replica"), facts @ ..] => {
+        [role @ ("primary" | "replica" | "loading"), facts @ ..] => {
             let facts: HashMap<_, _> = facts.iter().map(|fact| fact.split_once('=').expect("name=value")).collect();
-            Evidence::Report(report(*role == "primary", &facts, now))
+            let mut report = report(*role != "replica", &facts, now);
+            report.loading = (*role == "loading").then(Loading::default);
+            Evidence::Report(report)
         }
         _ => panic!("what is {words:?}?"),
+    }
+}
+
+fn trouble(kind: &str) -> Trouble {
+    match kind {
+        "busy" => Trouble::Busy,
+        "login" => Trouble::Login("WRONGPASS".into()),
+        "denied" => Trouble::Denied("NOPERM".into()),
+        "full" => Trouble::Full("ERR max number of clients reached".into()),
+        "expired" => Trouble::Expired,
+        "not-tls" => Trouble::NotTls,
+        other => Trouble::Error(other.into()),
     }
 }
 
@@ -252,6 +283,7 @@ fn report(primary: bool, facts: &HashMap<&str, &str>, now: Duration) -> NodeRepo
         server: ServerInfo {
             run_id: RunId(forty(facts["run"])),
             version: "7.0.15".into(),
+            valkey: None,
             shutdown_in_ms: number("shutdown"),
         },
         replication: ReplicationInfo {
@@ -275,6 +307,7 @@ fn report(primary: bool, facts: &HashMap<&str, &str>, now: Duration) -> NodeRepo
                 last_io_seconds: Some(0),
             }),
         },
-        asked_at: number("asked").map_or(now.saturating_sub(Duration::from_millis(1)), Duration::from_millis),
+        loading: None,
+        asked_at: number("asked").map_or(now.saturating_sub(MS), Duration::from_millis),
     }
 }

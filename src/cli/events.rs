@@ -74,6 +74,8 @@ fn words(what: &What) -> String {
         What::Doubt { why } => format!("DOUBT: {why}; decide with `changeover adopt NODE`"),
         What::DoubtEnded => "the doubt is over".to_owned(),
         What::SecondPrimary { node } => format!("{node} says that it is primary as well; it gets no traffic"),
+        What::NodeTrouble { node, why, remedy } => format!("{node}: {why}; {remedy}"),
+        What::NodeWell { node } => format!("{node} answers as it should"),
         What::Adopted { node } => format!("an operator adopted {node}"),
         What::Failover { node, step } => format!("failover: {node}: {step}"),
         What::DrainBegan { why, open, deadline_ms } => {

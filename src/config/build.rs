@@ -7,7 +7,7 @@ mod sentinels;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::keys::{self, Fallback, Key};
@@ -87,7 +87,7 @@ impl Reader<'_> {
         let tls = self.server_tls();
         let nodes = self.nodes();
         let self_node = self.self_node(&nodes);
-        let (redis_user, redis_password) = self.login();
+        let (redis_user, redis_password, redis_password_file) = self.login();
         let upstream_tls = self.upstream_tls();
         let channel = self.one(&keys::CHANNEL, value::name);
         let channel_secret = self.channel_secret();
@@ -126,6 +126,7 @@ impl Reader<'_> {
             upstream_tls,
             redis_user,
             redis_password,
+            redis_password_file,
             admin: admin?,
             admin_guard,
             hooks: self.sources.hooks.clone(),
@@ -198,20 +199,20 @@ impl Reader<'_> {
         found
     }
 
-    fn login(&mut self) -> (Option<String>, Option<Secret>) {
+    fn login(&mut self) -> (Option<String>, Option<Secret>, Option<PathBuf>) {
         let user = self.one(&keys::REDIS_USER, value::name);
         let file = self.one(&keys::REDIS_PASSWORD_FILE, value::path);
         if user.is_some() && file.is_none() {
             self.problems.add(self.place(&keys::REDIS_USER), "needs redis-password-file as well");
         }
-        let password = file.and_then(|file| match password(&file) {
+        let password = file.as_ref().and_then(|file| match password(file) {
             Ok(password) => Some(password),
             Err(message) => {
                 self.problems.add(self.place(&keys::REDIS_PASSWORD_FILE), message);
                 None
             }
         });
-        (user, password)
+        (user, password, file)
     }
 
     fn channel_secret(&mut self) -> Option<ChannelSecret> {

@@ -44,6 +44,8 @@ pub struct Config {
     pub redis_user: Option<String>,
     /// Password for them: read from `redis-password-file` (trailing newline removed).
     pub redis_password: Option<Secret>,
+    /// That file, to read it again on SIGHUP and when a login is refused.
+    pub redis_password_file: Option<PathBuf>,
     /// Where operators reach the process.
     pub admin: Admin,
     /// What they must show there; always something where other machines can reach it.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::io::client::{Link, LinkError, Reply, Target, dial};
 use crate::io::clock;
-use crate::protocol::info::parse_server;
-use crate::topology::failover::{Done, Duty, Fence, PARKED};
+use crate::protocol::info::{RunId, parse_loading, parse_server};
+use crate::topology::failover::{Done, Duty, Fence, LastLook, PARKED};
 
 /// A port where nobody listens refuses within this time.
 const LOOK: Duration = Duration::from_millis(200);
@@ -40,7 +40,7 @@ pub async fn perform(
             if server.bytes().and_then(parse_server).is_none_or(|server| server.run_id != *process) {
                 return Ok(Done::Declined("another process stands there now"));
             }
-            promote(link, other.filter(|_| *last_look), deadline).await
+            promote(link, other, *last_look, deadline).await
         }
         Duty::ReadFence => {
             let min_replicas = number(link, MIN_REPLICAS, deadline).await?.unwrap_or(0) % SHUT;
@@ -67,26 +67,46 @@ async fn follow(link: &mut Link, host: &str, port: u16, deadline: Duration) -> R
 }
 
 /// The last look comes immediately before the order; what can be asked or done earlier is.
-async fn promote(link: &mut Link, look_at: Option<&Target>, deadline: Duration) -> Result<Done, LinkError> {
+async fn promote(
+    link: &mut Link,
+    other: Option<&Target>,
+    look: LastLook,
+    deadline: Duration,
+) -> Result<Done, LinkError> {
     let min_replicas = number(link, MIN_REPLICAS, deadline).await.unwrap_or_default().unwrap_or(0);
     // A primary without replicas would refuse every write by the fence that it has for others. On a replica the setting
     // has no effect, so that it is lifted first: afterwards would be too late for the first writes.
     if min_replicas > 0 {
         set(link, MIN_REPLICAS, 0, deadline).await?;
     }
-    let refuses = match look_at {
-        Some(target) => matches!(dial(target, (clock::now() + LOOK).min(deadline)).await, Err(LinkError::Refused)),
-        None => true,
+    let limit = (clock::now() + LOOK).min(deadline);
+    let still_so = match (look, other) {
+        (LastLook::Needless, _) => true,
+        (LastLook::Refuses, Some(target)) => matches!(dial(target, limit).await, Err(LinkError::Refused)),
+        (LastLook::Loads(process), Some(target)) => loads(target, process, deadline).await.unwrap_or(false),
+        (_, None) => false,
     };
     let ordered =
-        if refuses { link.command(&[b"REPLICAOF", b"NO", b"ONE"], deadline).await.map(Some) } else { Ok(None) };
+        if still_so { link.command(&[b"REPLICAOF", b"NO", b"ONE"], deadline).await.map(Some) } else { Ok(None) };
     if min_replicas > 0 && !matches!(ordered, Ok(Some(_))) {
         set(link, MIN_REPLICAS, min_replicas, deadline).await?;
     }
     Ok(match ordered? {
         Some(_) => Done::Promoted { min_replicas: min_replicas % SHUT },
-        None => Done::Declined("the old primary's port no longer refuses"),
+        None => Done::Declined("the old primary is no longer as it was"),
     })
+}
+
+/// Whether this process stands there, and still loads its data. The process is asked first: what is asked of
+/// the same connection after that is said by it.
+async fn loads(target: &Target, process: RunId, deadline: Duration) -> Result<bool, LinkError> {
+    let mut link = Link::connect(target, deadline).await?;
+    link.send(&[b"INFO", b"server"], deadline).await?;
+    link.send(&[b"INFO", b"persistence"], deadline).await?;
+    let server = link.reply(deadline).await?;
+    let same = server.bytes().and_then(parse_server).is_some_and(|server| server.run_id == process);
+    let persistence = link.reply(deadline).await?;
+    Ok(same && persistence.bytes().and_then(parse_loading).is_some())
 }
 
 async fn set(link: &mut Link, name: &str, value: u64, deadline: Duration) -> Result<Done, LinkError> {

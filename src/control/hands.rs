@@ -156,6 +156,7 @@ async fn inspect(link: &mut Link, deadline: Duration) -> Result<NodeFacts, LinkE
     let report = NodeReport {
         server: server.bytes().and_then(parse_server).ok_or_else(unintelligible)?,
         replication: replication.bytes().and_then(parse_replication).ok_or_else(unintelligible)?,
+        loading: None,
         asked_at,
     };
     let filled = |text: Vec<u8>| !text.is_empty();

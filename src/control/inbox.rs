@@ -25,7 +25,7 @@ pub const QUEUE: usize = 256;
 #[derive(Debug)]
 pub enum Event {
     /// A probe or the tripwire saw something.
-    Sighting(Sighting),
+    Sighting(Box<Sighting>),
     /// A worker has news.
     News(News),
     /// The pair's channel.
@@ -80,7 +80,7 @@ impl Inbox {
             }
         };
         tokio::select! {
-            Some(sighting) = self.sightings.recv() => Event::Sighting(sighting),
+            Some(sighting) = self.sightings.recv() => Event::Sighting(Box::new(sighting)),
             Some(news) = self.news.recv() => Event::News(news),
             Some(word) = self.words.recv() => Event::Word(word),
             Some(request) = self.requests.recv() => Event::Request(request),

@@ -96,11 +96,13 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     tracing::info!(listen = %workers.local_addr, workers = config.workers, "serving");
 
     let reseal = reseal(&config, plane.seal());
+    let logins: Vec<_> = targets.iter().filter_map(|target| target.login.clone()).collect();
     let reload = move || {
         let upstream = || upstream.iter().chain(&sentinels_side).try_for_each(|side| side.reload());
         let admin = || admin_tls.as_ref().map_or(Ok(()), |side| side.reload());
+        let passwords = || logins.iter().try_for_each(|login| login.read_again().map(drop));
         let sides = tls.reload().and_then(|()| upstream()).and_then(|()| admin()).map_err(|e| e.to_string());
-        sides.and_then(|()| reseal())
+        sides.and_then(|()| passwords()).and_then(|()| reseal())
     };
     let stop = CancellationToken::new();
     let serving = serve(&config, servers, &plane, &stop);

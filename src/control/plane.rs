@@ -83,6 +83,7 @@ impl Plane {
             primary: None,
             mark: None,
             given_up: Epoch(0),
+            refuse: None,
             replica: true,
             hold: None,
             drain: None,

@@ -22,6 +22,8 @@ pub struct Orders {
     pub mark: Option<Mark>,
     /// Upstreams of this epoch or an older one are cut at once; see `View::given_up`.
     pub given_up: Epoch,
+    /// Without a primary: what commands are answered at once, because waiting helps nobody (an error reply without its `-`).
+    pub refuse: Option<Arc<str>>,
     /// A replica can confirm what is written.
     pub replica: bool,
     /// An ordered hold (planned change): start nothing new, finish what is in flight, then say [`News::Quiesced`].

@@ -11,14 +11,16 @@ use tokio::time::sleep_until;
 
 use super::client::{Link, LinkError, Target};
 use super::clock;
-use super::probe::{Sighting, failed};
-use crate::topology::Evidence;
+use super::probe::Sighting;
 use crate::topology::node::{Epoch, NodeId};
+use crate::topology::{Evidence, Gone, Trouble};
 
 /// A wire is strung anew after this time, so that one whose network end has vanished does not stay for ever.
 const RESTRING: Duration = Duration::from_secs(600);
 /// Before it is strung again at a node that did not let us.
 const PAUSE: Duration = Duration::from_millis(250);
+/// The same where the login was refused: the password may be read again.
+const LOGIN_PAUSE: Duration = Duration::from_secs(1);
 /// The same where the answer will not change soon (no permission).
 const LONG_PAUSE: Duration = Duration::from_secs(30);
 
@@ -76,13 +78,14 @@ async fn string(target: &Target, limit: Duration, out: &mpsc::Sender<Sighting>) 
             tracing::debug!(node = target.node.0, %text, "the tripwire was refused");
             (None, PAUSE)
         }
-        // The probe of the same node says so too, with its own deadline.
-        LinkError::TimedOut | LinkError::Refused => (None, PAUSE),
-        error => (Some(failed(error)), PAUSE),
+        // An end of it is news. Everything else the probe of the same node says too, with its own deadline.
+        LinkError::EndOfFile => (Some(Evidence::Gone(Gone::EndOfFile)), PAUSE),
+        LinkError::Node(Trouble::Login(_)) => (None, LOGIN_PAUSE),
+        _ => (None, PAUSE),
     };
     if let Some(evidence) = evidence {
         // Nobody listens any more: the caller's watch channel says so as well.
-        let _ = out.send(Sighting { node: target.node, evidence }).await;
+        let _ = out.send(Sighting { node: target.node, evidence, name: target.place.lost() }).await;
     }
     pause
 }

@@ -178,6 +178,7 @@ families! {
     Worker Counter HOLDS = "changeover_holds_total", "Holds of a session with something to send, by how they ended." {
         outcome: [
             ("released", "Its commands went on."),
+            ("refused", "The node of the primary answers with errors; its commands were answered at once."),
             ("limit_time", "The time limit was reached; its commands were refused."),
             ("limit_bytes", "The limit of held bytes was reached; its commands were refused."),
             ("limit_requests", "The limit of held requests was reached; its commands were refused."),
@@ -283,6 +284,7 @@ families! {
             ("refused", "Its port refused connections, and its replica had lost it."),
             ("agreed", "The same, and the process beside it saw the same."),
             ("replaced", "Another process stood in its place, and was made a replica first."),
+            ("loading", "Another process stood in its place, and still loaded its data."),
             ("fenced", "It was silent, and its own fence must have closed."),
             ("voted", "It was silent, and the witness gave the pair away."),
         ]
@@ -310,8 +312,13 @@ families! {
         result: [
             ("ok", "Answered."),
             ("silent", "Not answered in time."),
-            ("gone", "Connection refused or ended."),
+            ("error", "Answered with an error: the node lives."),
+            ("gone", "Connection refused or ended, or not to be had."),
         ]
+    };
+    Control Gauge NODE_TROUBLE = "changeover_node_trouble", "1 while the node gives no usable answer for this reason, else 0." {
+        node: [],
+        reason: (crate::topology::Trouble::KINDS)
     };
     Control Gauge NODE_UP = "changeover_node_up", "1 while the node answers probes, else 0." { node: [] };
     Control Gauge NODE_LAG_BYTES = "changeover_node_lag_bytes", "A replica's distance from the primary." { node: [] };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::catalogue::{self as table, Family, Kind, Source};
+use crate::topology::Trouble;
 use crate::topology::node::NodeId;
 use crate::topology::view::{NoPrimary, View};
 
@@ -25,7 +26,9 @@ pub enum Probe {
     Ok,
     /// Not answered in time.
     Silent,
-    /// Connection refused or ended.
+    /// Answered with an error.
+    Error,
+    /// Connection refused or ended, or not to be had.
     Gone,
 }
 
@@ -140,10 +143,19 @@ impl Events {
         let result = match probe {
             Probe::Ok => "ok",
             Probe::Silent => "silent",
+            Probe::Error => "error",
             Probe::Gone => "gone",
         };
         counter!(table::PROBES.name, "node" => self.name(node), "result" => result).increment(1);
         gauge!(table::NODE_UP.name, "node" => self.name(node)).set(flag(probe == Probe::Ok));
+    }
+
+    /// What is wrong with a node now; one of [`Trouble::KINDS`].
+    pub fn trouble(&self, node: NodeId, kind: Option<&'static str>) {
+        for (reason, _) in Trouble::KINDS {
+            let set = flag(kind == Some(reason));
+            gauge!(table::NODE_TROUBLE.name, "node" => self.name(node), "reason" => reason).set(set);
+        }
     }
 
     /// A replica's distance from the primary; 0 for the primary.

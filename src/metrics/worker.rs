@@ -79,6 +79,7 @@ series! {
         ProtocolErrorsClient = PROTOCOL_ERRORS "client",
         ProtocolErrorsRedis = PROTOCOL_ERRORS "redis",
         HoldsReleased = HOLDS "released",
+        HoldsRefused = HOLDS "refused",
         HoldsLimitTime = HOLDS "limit_time",
         HoldsLimitBytes = HOLDS "limit_bytes",
         HoldsLimitRequests = HOLDS "limit_requests",

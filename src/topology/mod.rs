@@ -11,13 +11,15 @@ pub mod node;
 pub mod output;
 pub mod primary;
 pub mod switchover;
+pub mod trouble;
 pub mod view;
 
-pub use evidence::{Evidence, Gone, NodeReport, NodeState, Reach};
+pub use evidence::{Answer, Evidence, Gone, NodeReport, NodeState, Reach};
 pub use failover::Failover;
 pub use memory::{Memory, MemoryError};
 pub use node::{Epoch, NodeId, Role};
 pub use output::{Notice, Output};
 pub use primary::{AdoptError, Settings, Topology};
 pub use switchover::Switchover;
+pub use trouble::Trouble;
 pub use view::{Doubt, NoPrimary, View};

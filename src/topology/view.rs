@@ -26,6 +26,10 @@ pub enum NoPrimary {
     Demoted,
     /// The primary is gone (connection refused, end of file) or silent past its deadline.
     Lost,
+    /// The primary's place is taken by a process that has just begun and loads its data.
+    Loading(NodeId),
+    /// Something answers at this node with errors, and nothing shows whether it is the primary.
+    Unproven(NodeId),
     /// Someone claims it, but its lineage does not fit what was followed; says what was seen.
     Doubt(Doubt),
 }

@@ -5,9 +5,13 @@ use std::time::Duration;
 use changeover::control::channel::{Kind, Message};
 use changeover::protocol::info::RunId;
 use changeover::topology::failover::witness::{Answer, Ask};
-use changeover::topology::failover::{Done, Duty, Effect, Failover, Fence, NoAnswer, Rejoin, Saw, Scene, Settings};
+use changeover::topology::failover::{
+    Done, Duty, Effect, Failover, Fence, LastLook, NoAnswer, Rejoin, Saw, Scene, Settings,
+};
 use changeover::topology::primary::Settings as RuleSettings;
-use changeover::topology::{Evidence, Gone, Memory, NodeId, Output, Reach, Topology};
+use changeover::topology::{
+    Answer as TopologyAnswer, Evidence, Gone, Memory, NodeId, Output, Reach, Role, Topology, Trouble,
+};
 
 use crate::channel::End;
 use crate::world::World;
@@ -143,12 +147,26 @@ impl Agent {
                 Evidence::Silent
             } else if !world.nodes[node].alive || world.deaf[node] && world.random.one_in(2) {
                 Evidence::Gone(Gone::Refused)
+            } else if let Some(error) = self.error(world, node) {
+                error
             } else {
                 Evidence::Report(world.report(node, now))
             };
             let at = if evidence == Evidence::Silent { now + LIMIT } else { now + delay };
             self.inbox.push((at, Post::Evidence(node, evidence)));
         }
+    }
+
+    /// What a node answers that errs: `-BUSY` on the connection that was open before, or an error of nobody knows which.
+    fn error(&self, world: &World, at: usize) -> Option<Evidence> {
+        let node = &world.nodes[at];
+        let (_, known) = node.errs.filter(|(until, _)| world.now < *until)?;
+        let reported = self.topology.node(NodeId(at as u8)).and_then(|state| state.report.as_ref());
+        let same = known && reported.is_some_and(|report| report.run_id() == node.run_id);
+        let role = if node.primary { Role::Primary } else { Role::Replica };
+        let process = same.then_some((node.run_id, Some(role)));
+        let trouble = if known { Trouble::Busy } else { Trouble::Login("WRONGPASS".into()) };
+        Some(Evidence::Answers(TopologyAnswer { trouble, process, asked_at: world.now }))
     }
 
     /// Takes in what is due, looks, and says what is to be sent.
@@ -264,7 +282,7 @@ impl Agent {
         let Some(state) = self.topology.node(NodeId(about as u8)) else { return };
         let answers = match state.reach {
             Reach::Refused => false,
-            Reach::Answering if state.report.as_ref().is_some_and(|report| report.asked_at >= asked) => true,
+            Reach::Answering | Reach::Erring if state.answered.is_some_and(|answered| answered >= asked) => true,
             _ => return,
         };
         self.question = None;
@@ -280,6 +298,7 @@ pub(crate) fn perform(world: &mut World, order: &Order) -> Result<Done, String> 
         Duty::Demote { only_if_empty: true, .. } if !world.nodes[at].data.is_empty() => {
             return Ok(Done::Declined("it holds data"));
         }
+        Duty::Demote { .. } | Duty::Save if world.loads(at) => return Err("LOADING".into()),
         Duty::Unpark { host, .. } | Duty::Demote { host, .. } => {
             world.follow(at, Some(usize::from(host == "node1")));
         }
@@ -288,9 +307,17 @@ pub(crate) fn perform(world: &mut World, order: &Order) -> Result<Done, String> 
             if world.nodes[at].run_id != *process {
                 return Ok(Done::Declined("another process"));
             }
-            let refuses = !world.nodes[other].alive || world.deaf[other];
-            if *last_look && (world.cut_agent[at] || !refuses) {
-                return Ok(Done::Declined("it no longer refuses"));
+            let old = &world.nodes[other];
+            let still_so = match last_look {
+                LastLook::Needless => true,
+                LastLook::Refuses => !old.alive || world.deaf[other],
+                LastLook::Loads(process) => {
+                    old.alive && !old.frozen && !world.deaf[other] && old.run_id == *process && world.loads(other)
+                }
+            };
+            let looked = *last_look != LastLook::Needless;
+            if looked && (world.cut_agent[at] || !still_so) {
+                return Ok(Done::Declined("it is no longer as it was"));
             }
             let min_replicas = world.nodes[at].min_replicas;
             world.promote(at);

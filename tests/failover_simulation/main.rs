@@ -382,13 +382,13 @@ impl Run {
             return;
         }
         let at = self.world.random.below(2) as usize;
-        let what = self.world.random.below(if self.voice.is_some() { 19 } else { 14 });
-        let done = if what >= 14 {
-            self.disturb_voice(at, what)
-        } else if what < 7 {
+        let what = self.world.random.below(if self.voice.is_some() { 20 } else { 15 });
+        let done = if what >= 15 {
+            self.disturb_voice(at, what - 1)
+        } else if what < 8 {
             self.disturb_node(at, what)
         } else {
-            self.disturb_others(at, what)
+            self.disturb_others(at, what - 1)
         };
         if let Some(done) = done {
             self.tell(format!("{at} {done}"));
@@ -414,12 +414,19 @@ impl Run {
                 self.note_return(at);
                 let with_data = self.world.random.one_in(3);
                 let follows = self.world.random.one_in(3).then_some(1 - at);
-                self.world.boot(at, with_data, follows);
+                let loads_for =
+                    if self.world.random.one_in(3) { self.world.random.millis(6000) } else { Duration::ZERO };
+                self.world.boot(at, with_data, follows, loads_for);
                 Some(match (with_data, follows) {
                     (true, None) => "returns with its data",
                     (false, None) => "returns empty",
                     (_, Some(_)) => "returns as a replica",
                 })
+            }
+            (7, true, false) => {
+                let busy = self.world.random.one_in(2);
+                node.errs = Some((now + self.world.random.millis(5000), busy));
+                Some(if busy { "is busy" } else { "refuses the login" })
             }
             (4, true, false) => {
                 node.frozen = true;
@@ -533,14 +540,14 @@ impl Run {
         self.world.cut_nodes = false;
         (self.world.cut_agent, self.world.deaf) = ([false; 2], [false; 2]);
         for at in 0..2 {
-            self.world.nodes[at].frozen = false;
+            (self.world.nodes[at].frozen, self.world.nodes[at].errs) = (false, None);
             self.agents[at].paused_until = self.agents[at].paused_until.min(now);
             if !self.agents[at].running {
                 self.agents[at].restart(now);
             }
             if !self.world.nodes[at].alive && now > CALM_START + STORM + Duration::from_secs(5) {
                 self.note_return(at);
-                self.world.boot(at, false, None);
+                self.world.boot(at, false, None, Duration::ZERO);
                 self.tell(format!("{at} returns empty in the end"));
             }
         }

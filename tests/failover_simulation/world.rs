@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use changeover::protocol::info::{
-    FailoverState, PrimaryLink, ReplId, ReplicaLine, ReplicationInfo, RunId, ServerInfo, WireRole,
+    FailoverState, Loading, PrimaryLink, ReplId, ReplicaLine, ReplicationInfo, RunId, ServerInfo, WireRole,
 };
 use changeover::topology::NodeReport;
 
@@ -52,6 +52,10 @@ impl Random {
 pub(crate) struct Node {
     pub(crate) alive: bool,
     pub(crate) frozen: bool,
+    /// It has just begun, and loads its data until then: it takes no writes.
+    pub(crate) loads_until: Duration,
+    /// It answers every question with an error until then; and whether connections of before are still known to be its.
+    pub(crate) errs: Option<(Duration, bool)>,
     pub(crate) run_id: RunId,
     pub(crate) primary: bool,
     /// Whom it is told to follow, when it is a replica; `None`: an address where nobody listens.
@@ -95,6 +99,8 @@ impl World {
         let mut node = |primary: bool| Node {
             alive: true,
             frozen: false,
+            loads_until: Duration::ZERO,
+            errs: None,
             run_id: RunId(random.id()),
             primary,
             follows: (!primary).then_some(0),
@@ -128,7 +134,7 @@ impl World {
     pub(crate) fn takes_writes(&self, at: usize) -> bool {
         let node = &self.nodes[at];
         let fenced = node.min_replicas > 0 && node.acked.is_none_or(|acked| self.now > acked + node.max_lag);
-        node.alive && !node.frozen && node.primary && !fenced && !node.shut
+        node.alive && !node.frozen && node.primary && !fenced && !node.shut && self.now >= node.loads_until
     }
 
     /// A client writes, past all proxies or through one that serves this node.
@@ -150,11 +156,12 @@ impl World {
     }
 
     /// Starts a process again: empty, or with all the data that it had, as after a clean shutdown.
-    pub(crate) fn boot(&mut self, at: usize, with_data: bool, follows: Option<usize>) {
+    pub(crate) fn boot(&mut self, at: usize, with_data: bool, follows: Option<usize>, loads_for: Duration) {
         let (run_id, replid) = (RunId(self.random.id()), ReplId(self.random.id()));
         let (min_replicas, now) = (self.nodes[1].min_replicas.max(self.nodes[0].min_replicas), self.now);
         let node = &mut self.nodes[at];
-        (node.alive, node.shut) = (true, false);
+        (node.alive, node.shut, node.errs) = (true, false, None);
+        node.loads_until = now + loads_for;
         (node.run_id, node.primary, node.follows) = (run_id, follows.is_none(), follows);
         (node.link, node.acked, node.connect_at) = (false, None, now);
         node.min_replicas = min_replicas;
@@ -165,6 +172,11 @@ impl World {
             (node.replid, node.replid2, node.fork, node.offset) = (replid, None, None, 0);
             node.data.clear();
         }
+    }
+
+    /// Whether it has just begun and loads its data.
+    pub(crate) fn loads(&self, at: usize) -> bool {
+        self.now < self.nodes[at].loads_until
     }
 
     /// Everything that it has is set aside.
@@ -206,7 +218,7 @@ impl World {
         let now = self.now;
         let [first, second] = &mut self.nodes;
         let (replica, primary) = if at == 0 { (first, second) } else { (second, first) };
-        if !replica.alive || replica.frozen || replica.primary {
+        if !replica.alive || replica.frozen || replica.primary || now < replica.loads_until {
             return;
         }
         let Some(whom) = replica.follows.filter(|whom| *whom != at) else {
@@ -219,7 +231,8 @@ impl World {
             // One attempt at once, then one a second.
             (replica.link, replica.connect_at) = (false, now);
         }
-        let reachable = primary.alive && !primary.frozen && !self.cut_nodes;
+        let loads = now < primary.loads_until;
+        let reachable = primary.alive && !primary.frozen && !self.cut_nodes && !loads;
         if !replica.link && now >= replica.connect_at {
             replica.connect_at = now + RECONNECT;
             if reachable && primary.primary && !deaf {
@@ -261,17 +274,18 @@ impl World {
             last_io_seconds: None,
         };
         NodeReport {
-            server: ServerInfo { run_id: node.run_id, version: "7.0.15".into(), shutdown_in_ms: None },
+            server: ServerInfo { run_id: node.run_id, version: "7.0.15".into(), valkey: None, shutdown_in_ms: None },
             replication: ReplicationInfo {
                 role: if node.primary { WireRole::Master } else { WireRole::Slave },
-                replid: node.replid,
-                replid2: node.replid2,
-                offset: node.offset,
-                second_offset: node.fork,
+                replid: if self.loads(at) { ReplId([b'f'; 40]) } else { node.replid },
+                replid2: node.replid2.filter(|_| !self.loads(at)),
+                offset: if self.loads(at) { 0 } else { node.offset },
+                second_offset: node.fork.filter(|_| !self.loads(at)),
                 failover: FailoverState::None,
                 replicas: if attached { vec![replica] } else { Vec::new() },
                 primary_link: (!node.primary).then_some(link),
             },
+            loading: (self.loads(at) && node.primary).then(Loading::default),
             asked_at,
         }
     }

@@ -226,7 +226,12 @@ fn forty(number: u64) -> [u8; 40] {
 
 fn report(server: &Server, asked_at: Duration) -> NodeReport {
     NodeReport {
-        server: ServerInfo { run_id: RunId(forty(server.run)), version: "7.0.15".into(), shutdown_in_ms: None },
+        server: ServerInfo {
+            run_id: RunId(forty(server.run)),
+            version: "7.0.15".into(),
+            valkey: None,
+            shutdown_in_ms: None,
+        },
         replication: ReplicationInfo {
             role: if server.primary { WireRole::Master } else { WireRole::Slave },
             replid: ReplId(forty(server.id)),
@@ -244,6 +249,7 @@ fn report(server: &Server, asked_at: Duration) -> NodeReport {
                 last_io_seconds: Some(0),
             }),
         },
+        loading: None,
         asked_at,
     }
 }

@@ -142,7 +142,7 @@ fn witness_in_words(witness: &WitnessStatus) -> String {
 }
 
 fn nodes(status: &Status) -> String {
-    let headers = ["Node", "Address", "Says", "Link", ">Offset", ">Behind", ">Heard", "Redis", "History"];
+    let headers = ["Node", "Address", "Says", "Link", ">Offset", ">Behind", ">Heard", "Server", "History"];
     let mut table = table(&headers);
     for node in &status.nodes {
         table.add_row([
@@ -153,7 +153,7 @@ fn nodes(status: &Status) -> String {
             node.offset.map(count).unwrap_or_default(),
             node.lag_bytes.map(bytes).unwrap_or_default(),
             node.last_heard_ms.map_or_else(|| "never".to_owned(), |ms| format!("{} ago", time_ms(ms))),
-            node.redis_version.clone().unwrap_or_default(),
+            server(node),
             history(node),
         ]);
     }
@@ -180,6 +180,7 @@ fn link(node: &NodeStatus) -> &'static str {
         NodeLink::Up => "up",
         NodeLink::Silent => "silent",
         NodeLink::Down => "down",
+        NodeLink::Error => "error",
     }
 }
 
@@ -187,7 +188,10 @@ fn link(node: &NodeStatus) -> &'static str {
 fn note(node: &NodeStatus, primary: Option<&str>) -> Option<String> {
     let name = &node.name;
     match (node.link, node.role) {
-        (NodeLink::Silent | NodeLink::Down, _) if !node.detail.is_empty() => Some(format!("{name}: {}", node.detail)),
+        (NodeLink::Silent | NodeLink::Down | NodeLink::Error, _) | (_, Some(_)) if !node.detail.is_empty() => {
+            let remedy = node.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
+            Some(format!("{name}: {}{remedy}", node.detail))
+        }
         (NodeLink::Up, Some(NodeRole::Primary)) if primary != Some(name.as_str()) => {
             Some(format!("{name} says that it is primary, but is not followed"))
         }
@@ -195,6 +199,15 @@ fn note(node: &NodeStatus, primary: Option<&str>) -> Option<String> {
             Some(format!("{name}: its replication link is down"))
         }
         _ => None,
+    }
+}
+
+/// `7.0.15`; of another server than Redis its name as well.
+fn server(node: &NodeStatus) -> String {
+    let version = node.redis_version.as_deref().unwrap_or_default();
+    match node.server.as_deref() {
+        None | Some("Redis") => version.to_owned(),
+        Some(other) => format!("{other} {version}"),
     }
 }
 

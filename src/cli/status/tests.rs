@@ -85,10 +85,10 @@ changeover 0.1.0 beside a, up 3 d 4 h
   Clients  212 open, 8,412 accepted, 91,234,567 commands answered
   Peers    beside b, heard 430 ms ago
 
-  Node  Address               Says     Link         Offset  Behind      Heard  Redis  History
- ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-  a     a.cache.example:6379  replica  up    1,234,567,890     0 B  41 ms ago  7.2.4  8f3a12c4
-  b     b.cache.example:6379  primary  up    1,234,567,890          41 ms ago  7.2.4  8f3a12c4 after 77aa01de
+  Node  Address               Says     Link         Offset  Behind      Heard  Server  History
+ ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+  a     a.cache.example:6379  replica  up    1,234,567,890     0 B  41 ms ago  7.2.4   8f3a12c4
+  b     b.cache.example:6379  primary  up    1,234,567,890          41 ms ago  7.2.4   8f3a12c4 after 77aa01de
 
   Change     From  To  When                    Took  Longest stall         Held     Lost
  ───────────────────────────────────────────────────────────────────────────────────────

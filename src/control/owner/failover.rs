@@ -224,7 +224,8 @@ impl Owner {
         let Some(Question { about, asked, by, number }) = self.question.clone() else { return };
         let answers = self.topology.node(about).and_then(|state| match state.reach {
             Reach::Refused => Some(false),
-            Reach::Answering => state.report.as_ref().filter(|report| report.asked_at >= asked).map(|_| true),
+            // An error is an answer.
+            Reach::Answering | Reach::Erring => state.answered.filter(|answered| *answered >= asked).map(|_| true),
             _ => None,
         });
         if let Some(answers) = answers {

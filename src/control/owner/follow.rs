@@ -19,10 +19,11 @@ const BELONGS: Duration = Duration::from_secs(2);
 
 impl Owner {
     pub(super) fn handle_sighting(&mut self, sighting: Sighting, now: Duration) {
-        let Sighting { node, evidence } = sighting;
+        let Sighting { node, evidence, name } = sighting;
         match &evidence {
             Evidence::Report(_) => self.events.probe(node, Probe::Ok),
             Evidence::Silent => self.events.probe(node, Probe::Silent),
+            Evidence::Answers(_) => self.events.probe(node, Probe::Error),
             Evidence::Gone(_) => self.events.probe(node, Probe::Gone),
             Evidence::Tripped => tracing::debug!(node = self.node_name(node), "the tripwire says: demoted"),
             Evidence::RefusedCommand => {}
@@ -32,6 +33,7 @@ impl Owner {
             machine.handle_evidence(node, &evidence, now);
         }
         self.topology.handle_evidence(node, evidence, now);
+        self.tell_trouble(node, name, now);
     }
 
     pub(super) fn handle_refused(&mut self, node: NodeId, now: Duration) {
@@ -191,7 +193,19 @@ impl Owner {
         match reason {
             NoPrimary::Starting => "no node has said yet that it is primary".to_owned(),
             NoPrimary::Demoted => "the primary became a replica; no successor has spoken yet".to_owned(),
-            NoPrimary::Lost => "the primary is gone or silent".to_owned(),
+            NoPrimary::Lost => {
+                let lost = self.topology.followed().and_then(|followed| followed.node);
+                let why =
+                    lost.and_then(|node| Some(format!("{}: {}", self.node_name(node), self.trouble_in_words(node)?.0)));
+                why.map_or_else(
+                    || "the primary is gone or silent".to_owned(),
+                    |why| format!("the primary is lost; {why}"),
+                )
+            }
+            NoPrimary::Loading(node) | NoPrimary::Unproven(node) => {
+                let why = self.trouble_in_words(*node).map_or_else(|| "no usable answer".to_owned(), |(why, _)| why);
+                format!("{}: {why}", self.node_name(*node))
+            }
             NoPrimary::Doubt(doubt) => self.doubt(doubt),
         }
     }

@@ -22,6 +22,7 @@ mod leave;
 mod pair;
 mod receipts;
 mod tell;
+mod troubles;
 mod trust;
 
 use std::sync::Arc;
@@ -123,6 +124,7 @@ pub struct Owner {
     question: Option<failover::Question>,
     /// How many questions we have asked.
     asked: u64,
+    told: Vec<troubles::Told>,
     receipts: receipts::Witness,
     view_since: Duration,
     /// A primary was named since the process began.
@@ -165,6 +167,7 @@ impl Owner {
             asked: 0,
             failover: failover::machine(&config, now),
             question: None,
+            told: config.nodes.iter().map(|_| troubles::Told::default()).collect(),
             peers: Peers::new(me.instance.clone()),
             topology: Topology::new(settings, memory, now),
             holding: Holding::new(config.workers),
@@ -212,7 +215,7 @@ impl Owner {
     /// Applies one event and all that is due. True when the process shall end.
     pub fn apply(&mut self, event: Event, now: Duration) -> bool {
         match event {
-            Event::Sighting(sighting) => self.handle_sighting(sighting, now),
+            Event::Sighting(sighting) => self.handle_sighting(*sighting, now),
             Event::News(news) => self.handle_news(news, now),
             Event::Word(word) => self.handle_word(word, now),
             Event::Request(request) => self.handle_request(request, now),
@@ -337,6 +340,7 @@ impl Owner {
             elsewhere: drain.map(|_| self.elsewhere(now)).unwrap_or_default(),
             drain,
             event: self.event,
+            refuse: self.refuses(now),
             lease: self.reins.lease.clone(),
         };
         let door = Door { epoch: orders.epoch, primary };
@@ -380,8 +384,8 @@ impl Owner {
         self.events.reload(result.is_ok());
         self.enter(What::Reloaded { error: result.clone().err() });
         match result {
-            Ok(()) => tracing::info!("certificates were read again; new connections use them"),
-            Err(error) => tracing::error!(%error, "reload refused; the certificates in force stay"),
+            Ok(()) => tracing::info!("certificates and passwords were read again; new connections use them"),
+            Err(error) => tracing::error!(%error, "reload refused; what was in force stays"),
         }
         notify::ready(&self.headline());
     }

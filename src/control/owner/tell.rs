@@ -93,7 +93,7 @@ impl Owner {
             Ok(_) => ViewState::Serving,
             Err(NoPrimary::Starting) => ViewState::Starting,
             Err(NoPrimary::Demoted) => ViewState::Demoted,
-            Err(NoPrimary::Lost) => ViewState::Lost,
+            Err(NoPrimary::Lost | NoPrimary::Loading(_) | NoPrimary::Unproven(_)) => ViewState::Lost,
             Err(NoPrimary::Doubt(_)) => ViewState::Doubt,
         };
         ViewStatus {
@@ -139,16 +139,20 @@ impl Owner {
         let Some(state) = self.topology.node(id) else { return told };
         let since = state.heard_at.map(|at| now.saturating_sub(at));
         told.last_heard_ms = since.map(whole_ms);
+        let trouble = self.trouble_in_words(id);
+        let why = || trouble.as_ref().map(|(why, _)| why.clone());
         (told.link, told.detail) = match &state.reach {
             Reach::Unheard => (NodeLink::Unknown, String::new()),
-            Reach::Answering => (NodeLink::Up, String::new()),
+            Reach::Answering => (NodeLink::Up, why().unwrap_or_default()),
+            Reach::Erring => (NodeLink::Error, why().unwrap_or_default()),
             Reach::Suspect(gone) => (NodeLink::Down, gone_in_words(gone)),
             Reach::Refused => (NodeLink::Down, "connection refused".to_owned()),
             Reach::Silent => {
                 let since = since.map_or_else(String::new, |since| format!(" for {:.1} s", since.as_secs_f64()));
-                (NodeLink::Silent, format!("silent{since}"))
+                (NodeLink::Silent, why().unwrap_or_else(|| format!("silent{since}")))
             }
         };
+        told.remedy = trouble.map(|(_, remedy)| remedy);
         let Some(report) = &state.report else { return told };
         let replication = &report.replication;
         let role = report.role();
@@ -156,7 +160,8 @@ impl Owner {
             Role::Primary => NodeRole::Primary,
             Role::Replica => NodeRole::Replica,
         });
-        told.redis_version = Some(report.server.version.clone());
+        let (server, version) = report.server.product();
+        (told.server, told.redis_version) = (Some(server.to_owned()), Some(version.to_owned()));
         told.run_id = Some(report.server.run_id.to_string());
         told.replid = Some(replication.replid.to_string());
         told.replid2 = replication.replid2.map(|id| id.to_string());
@@ -188,6 +193,7 @@ fn felt(totals: &Totals) -> FeltStatus {
     FeltStatus {
         waits: sum(&[
             Counter::HoldsReleased,
+            Counter::HoldsRefused,
             Counter::HoldsLimitTime,
             Counter::HoldsLimitBytes,
             Counter::HoldsLimitRequests,
@@ -203,6 +209,6 @@ fn gone_in_words(gone: &Gone) -> String {
     match gone {
         Gone::Refused => "connection refused".to_owned(),
         Gone::EndOfFile => "connection ended".to_owned(),
-        Gone::Failed(why) => why.clone(),
+        Gone::Failed(trouble) => trouble.to_string(),
     }
 }

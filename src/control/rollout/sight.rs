@@ -58,8 +58,10 @@ fn seen(node: &NodeStatus, max_lag: u64) -> NodeSeen {
     let up = match node.link {
         NodeLink::Up => Ok(()),
         NodeLink::Unknown => Err("not heard yet".to_owned()),
-        NodeLink::Silent | NodeLink::Down if node.detail.is_empty() => Err("it does not answer".to_owned()),
-        NodeLink::Silent | NodeLink::Down => Err(node.detail.clone()),
+        NodeLink::Silent | NodeLink::Down | NodeLink::Error if node.detail.is_empty() => {
+            Err("it does not answer".to_owned())
+        }
+        NodeLink::Silent | NodeLink::Down | NodeLink::Error => Err(node.detail.clone()),
     };
     let in_sync = match (node.primary_link_up, node.lag_bytes) {
         (Some(true), Some(lag)) if lag <= max_lag => Ok(()),

@@ -74,7 +74,7 @@ async fn a_user_with_few_permissions_is_enough() {
         pair.command(node, &[&["ACL", "SETUSER", "changeover", "on", ">secret"], PERMISSIONS].concat()).await;
     }
     let password = Secret::new(b"secret".to_vec());
-    pair.login = Some(Login { user: Some("changeover".to_owned()), password });
+    pair.login = Some(Login::new(Some("changeover".to_owned()), password, None));
     let (a, b) = two(&pair, AT_ONCE).await;
     let report = a.switchover(to("b")).await;
     assert_eq!(report.outcome, Outcome::Switched, "{report:#?}");

@@ -17,7 +17,7 @@ use crate::control::plane::Plane;
 use crate::control::{inbox, spawn};
 use crate::io::admin::status::Status;
 use crate::io::admin::{AdminHandle, AdminRequest, Progress, SwitchoverOrder, SwitchoverReport};
-use crate::io::client::{Heard, Link, LinkError, Login, Reply, Target};
+use crate::io::client::{Heard, Link, LinkError, Login, Place, Reply, Target};
 use crate::io::clock;
 use crate::io::orders::{DrainTally, News, Orders};
 use crate::metrics::worker::WorkerStats;
@@ -64,7 +64,14 @@ impl Pair {
 
     pub(super) fn target(&self, node: usize) -> Target {
         let id = NodeId(u8::try_from(node).unwrap());
-        Target { node: id, host: "127.0.0.1".to_owned(), port: self.ports[node], tls: None, login: None }
+        Target {
+            node: id,
+            host: "127.0.0.1".to_owned(),
+            port: self.ports[node],
+            place: Place::default(),
+            tls: None,
+            login: None,
+        }
     }
 
     pub(super) fn port(&self, node: usize) -> String {
@@ -185,6 +192,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         upstream_tls: None,
         redis_user: None,
         redis_password: None,
+        redis_password_file: None,
         admin: Admin::Unix(pair.dir().join(name)),
         admin_guard: None,
         hooks: crate::config::fleet::Commands::default(),

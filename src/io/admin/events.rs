@@ -108,6 +108,20 @@ pub enum What {
         /// Which.
         node: String,
     },
+    /// A node gives no usable answer: for a reason, or for another reason than before.
+    NodeTrouble {
+        /// Which.
+        node: String,
+        /// In words.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// It answers as it should again, or is gone for good.
+    NodeWell {
+        /// Which.
+        node: String,
+    },
     /// An operator ended a doubt.
     Adopted {
         /// The node that is followed.

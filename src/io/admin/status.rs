@@ -107,10 +107,16 @@ pub struct NodeStatus {
     pub role: Option<NodeRole>,
     /// Whether it answers probes.
     pub link: NodeLink,
-    /// More about `link`: "connection refused", "silent for 1.2 s"; empty when up.
+    /// More about `link`: "connection refused", "silent for 1.2 s", "login refused (WRONGPASS)"; empty when all is well.
     #[serde(default)]
     pub detail: String,
-    /// Version of the server.
+    /// What to do about it, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// "Redis" or "Valkey".
+    #[serde(default)]
+    pub server: Option<String>,
+    /// Version of the server: its own.
     pub redis_version: Option<String>,
     /// The process.
     pub run_id: Option<String>,
@@ -153,6 +159,8 @@ pub enum NodeLink {
     Silent,
     /// No connection.
     Down,
+    /// It answers with errors.
+    Error,
 }
 
 /// Who is primary, as every worker is told.

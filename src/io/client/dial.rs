@@ -17,7 +17,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::LinkError;
-use crate::config::{Config, FailoverMode, Secret};
+use super::login::Login;
+use super::place::Place;
+use super::trouble;
+use crate::config::{Config, FailoverMode};
 use crate::io::clock;
 use crate::io::tls::{Records, TlsError, UpstreamSide};
 use crate::topology::node::NodeId;
@@ -34,6 +37,8 @@ pub struct Target {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// What is known of its addresses.
+    pub place: Place,
     /// TLS, where configured.
     pub tls: Option<TargetTls>,
     /// Whom our own links log in as; connections of clients bring their own.
@@ -49,25 +54,15 @@ pub struct TargetTls {
     pub name: ServerName<'static>,
 }
 
-/// User and password of our own links.
-#[derive(Clone, Debug)]
-pub struct Login {
-    /// ACL user; `None` is the default user.
-    pub user: Option<String>,
-    /// Its password.
-    pub password: Secret,
-}
-
 impl Target {
     /// One target for each configured node, in order; `side` is `Some` when `config.upstream_tls` is.
     ///
     /// # Errors
     /// [`TlsError::ServerName`] when a node's host can be no certificate's name.
     pub fn all(config: &Config, side: Option<&Arc<UpstreamSide>>) -> Result<Vec<Self>, TlsError> {
-        let login = config
-            .redis_password
-            .as_ref()
-            .map(|password| Login { user: config.redis_user.clone(), password: password.clone() });
+        let login = config.redis_password.as_ref().map(|password| {
+            Login::new(config.redis_user.clone(), password.clone(), config.redis_password_file.clone())
+        });
         (0_u8..)
             .zip(&config.nodes)
             .map(|(id, node)| {
@@ -75,7 +70,8 @@ impl Target {
                     Some(side) => Some(TargetTls { side: Arc::clone(side), name: side.server_name(&node.host)? }),
                     None => None,
                 };
-                Ok(Self { node: NodeId(id), host: node.host.clone(), port: node.port, tls, login: login.clone() })
+                let (host, port, place) = (node.host.clone(), node.port, Place::default());
+                Ok(Self { node: NodeId(id), host, port, place, tls, login: login.clone() })
             })
             .collect()
     }
@@ -91,13 +87,14 @@ impl Target {
             return Ok(Vec::new());
         }
         let sentinels = &config.sentinels;
-        let login = sentinels.password.clone().map(|password| Login { user: sentinels.user.clone(), password });
+        let login = sentinels.password.clone().map(|password| Login::new(sentinels.user.clone(), password, None));
         let target = |(host, port): &(String, u16)| {
             let tls = match side {
                 Some(side) => Some(TargetTls { side: Arc::clone(side), name: side.server_name(host)? }),
                 None => None,
             };
-            Ok(Self { node: NodeId(u8::MAX), host: host.clone(), port: *port, tls, login: login.clone() })
+            let (host, port, place) = (host.clone(), *port, Place::default());
+            Ok(Self { node: NodeId(u8::MAX), host, port, place, tls, login: login.clone() })
         };
         sentinels.addresses.iter().map(target).collect()
     }
@@ -164,11 +161,11 @@ impl Encrypted {
 /// Connects to `target`; gives up at `deadline` (process clock).
 ///
 /// # Errors
-/// [`LinkError::Refused`], [`LinkError::EndOfFile`], [`LinkError::TimedOut`], or [`LinkError::Failed`] with the words
-/// of the resolver, the system or TLS.
+/// [`LinkError::Refused`], [`LinkError::EndOfFile`], [`LinkError::TimedOut`], [`LinkError::Node`] with what is wrong
+/// (name, route, TLS, limits of this machine), or [`LinkError::Failed`].
 pub async fn dial(target: &Target, deadline: Duration) -> Result<Upstream, LinkError> {
     within(deadline, async {
-        let tcp = TcpStream::connect((target.host.as_str(), target.port)).await?;
+        let tcp = connect(target).await?;
         tcp.set_nodelay(true)?;
         let Some(tls) = &target.tls else { return Ok(Upstream::Plain(tcp)) };
         let buffered = BufReader::with_capacity(TLS_READ_BUFFER_BYTES, tcp);
@@ -177,6 +174,17 @@ pub async fn dial(target: &Target, deadline: Duration) -> Result<Upstream, LinkE
         Ok(Upstream::Tls(Box::new(Encrypted { stream, records })))
     })
     .await
+}
+
+async fn connect(target: &Target) -> Result<TcpStream, LinkError> {
+    let mut last = LinkError::EndOfFile;
+    for address in target.place.addresses(&target.host, target.port).await? {
+        match TcpStream::connect(address).await {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => last = trouble::of_connect(error),
+        }
+    }
+    Err(last)
 }
 
 /// Runs `work` until `deadline` (process clock).

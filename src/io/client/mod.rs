@@ -7,7 +7,10 @@
 //! answer to the next one. Every method may be dropped half-way.
 
 mod dial;
+mod login;
+mod place;
 mod reply;
+mod trouble;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,9 +22,12 @@ use redis_protocol::resp2::encode::extend_encode_borrowed;
 use redis_protocol::resp2::types::BorrowedFrame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
-pub use dial::{Login, Target, TargetTls, Upstream, dial};
+pub use dial::{Target, TargetTls, Upstream, dial};
+pub use login::Login;
+pub use place::Place;
 pub use reply::{MAX_REPLY_BYTES, Reply};
 
+use crate::topology::Trouble;
 use dial::within;
 
 /// Room for one read.
@@ -39,7 +45,10 @@ pub enum LinkError {
     /// The deadline passed.
     #[error("no answer in time")]
     TimedOut,
-    /// The resolver, the system or TLS said no.
+    /// What is wrong is known: the name, the route, TLS, the login, limits of this machine.
+    #[error("{0}")]
+    Node(Trouble),
+    /// Something else said no.
     #[error("{0}")]
     Failed(String),
     /// An error reply, as Redis worded it.
@@ -60,6 +69,9 @@ impl LinkError {
 impl From<std::io::Error> for LinkError {
     fn from(error: std::io::Error) -> Self {
         use std::io::ErrorKind as Kind;
+        if let Some(trouble) = trouble::of_tls(&error) {
+            return Self::Node(trouble);
+        }
         match error.kind() {
             Kind::ConnectionRefused => Self::Refused,
             Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => Self::EndOfFile,
@@ -97,14 +109,21 @@ impl Link {
     /// Connects and logs in where the target says so; gives up at `deadline` (process clock).
     ///
     /// # Errors
-    /// As [`dial`], and [`LinkError::Redis`] when the login is refused.
+    /// As [`dial`]; [`LinkError::Node`] when the login is refused.
     pub async fn connect(target: &Target, deadline: Duration) -> Result<Self, LinkError> {
         let mut link = Self::over(dial(target, deadline).await?);
         if let Some(login) = &target.login {
             let mut args: Vec<&[u8]> = vec![b"AUTH"];
             args.extend(login.user.as_deref().map(str::as_bytes));
-            args.push(login.password.expose());
-            link.command(&args, deadline).await?;
+            let password = login.password();
+            args.push(password.expose());
+            match link.command(&args, deadline).await {
+                Err(LinkError::Redis(text)) if !Login::is_needless(&text) => {
+                    return Err(LinkError::Node(Trouble::from_reply(&text, true)));
+                }
+                Err(LinkError::Redis(_)) | Ok(_) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(link)
     }
@@ -203,8 +222,10 @@ impl Link {
         // What an earlier, dropped call left unsent must leave first.
         self.write_out().await?;
         loop {
-            if let Some(reply) = reply::take(&mut self.incoming)? {
-                return Ok(reply);
+            match reply::take(&mut self.incoming) {
+                Ok(Some(reply)) => return Ok(reply),
+                Ok(None) => {}
+                Err(error) => return Err(trouble::of_bytes(&self.incoming).map_or(error, LinkError::Node)),
             }
             self.incoming.reserve(READ_BYTES);
             if self.stream.read_buf(&mut self.incoming).await? == 0 {

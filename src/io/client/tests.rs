@@ -19,7 +19,10 @@ fn in_millis(millis: u64) -> Duration {
 async fn listen() -> (TcpListener, Target) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    (listener, Target { node: NodeId(0), host: "127.0.0.1".to_owned(), port, tls: None, login: None })
+    (
+        listener,
+        Target { node: NodeId(0), host: "127.0.0.1".to_owned(), port, place: Place::default(), tls: None, login: None },
+    )
 }
 
 async fn pair() -> (TcpStream, Link) {
@@ -80,7 +83,7 @@ async fn each_way_of_going_away_has_its_name() {
 #[tokio::test]
 async fn the_login_goes_first_and_a_refused_one_is_told() {
     let (listener, mut target) = listen().await;
-    target.login = Some(Login { user: Some("ops".to_owned()), password: Secret::new(b"s3cret".to_vec()) });
+    target.login = Some(Login::new(Some("ops".to_owned()), Secret::new(b"s3cret".to_vec()), None));
     let accept = async {
         let (mut server, _) = listener.accept().await.unwrap();
         expect(&mut server, b"*3\r\n$4\r\nAUTH\r\n$3\r\nops\r\n$6\r\ns3cret\r\n").await;
@@ -88,7 +91,7 @@ async fn the_login_goes_first_and_a_refused_one_is_told() {
         server
     };
     let (link, _server) = tokio::join!(Link::connect(&target, soon()), accept);
-    assert_eq!(link.unwrap_err(), LinkError::Redis("WRONGPASS invalid".to_owned()));
+    assert_eq!(link.unwrap_err(), LinkError::Node(Trouble::Login("WRONGPASS invalid".to_owned())));
 }
 
 #[tokio::test]

@@ -60,17 +60,25 @@ impl Conversation {
         let within = self.held.reckon(&self.worker, (requests as u64, bytes as u64));
         let began = self.worker.holding_since().map_or(since, |all| all.min(since));
         let limit = self.worker.limits.hold.time;
+        let refuse = self.worker.orders().refuse.clone();
+        if let (Ok(()), Some(text)) = (within, &refuse) {
+            return self.answer_held(text, Counter::HoldsRefused);
+        }
         let (why, counter) = match within {
             Err("bytes") => ("too many bytes are held back", Counter::HoldsLimitBytes),
             Err(_) => ("too many requests are held back", Counter::HoldsLimitRequests),
             Ok(()) if began + limit <= self.now => ("no primary was found in time", Counter::HoldsLimitTime),
             Ok(()) => return false,
         };
-        let text = format!("LOADING {why}; the command was not executed, try again");
+        self.answer_held(&format!("LOADING {why}; the command was not executed, try again"), counter)
+    }
+
+    /// Everything that waits is answered with this error.
+    fn answer_held(&mut self, text: &str, counter: Counter) -> bool {
         if self.session.refusing() || self.session.begun() {
             self.drop_upstream();
         }
-        self.session.expire(&text, &mut self.out);
+        self.session.expire(text, &mut self.out);
         self.worker.stats.add(counter, 1);
         let _lower = self.held.reckon(&self.worker, (0, 0));
         if let Some(since) = self.held.since.take() {

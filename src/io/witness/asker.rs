@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{AskedBy, PATIENCE, Reply, VERSION, line, next_line};
 use crate::config::{Config, Secret};
-use crate::io::client::{LinkError, Target, TargetTls, Upstream, dial};
+use crate::io::client::{LinkError, Place, Target, TargetTls, Upstream, dial};
 use crate::io::clock;
 use crate::io::tls::{TlsError, UpstreamSide};
 use crate::topology::failover::NoAnswer;
@@ -46,7 +46,14 @@ impl Asker {
             }
             None => None,
         };
-        let target = Target { node: NOBODY, host: witness.host.clone(), port: witness.port, tls, login: None };
+        let target = Target {
+            node: NOBODY,
+            host: witness.host.clone(),
+            port: witness.port,
+            place: Place::default(),
+            tls,
+            login: None,
+        };
         Ok(Some(Self { target, pair: witness.pair.clone(), token: witness.token.clone() }))
     }
 }

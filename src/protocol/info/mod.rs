@@ -1,4 +1,4 @@
-//! The replies to INFO server and INFO replication, as facts.
+//! The replies to INFO server, replication and persistence, as facts.
 //!
 //! Shapes and parsers only: who is believed is decided elsewhere. A text is believed whole or not at all: a field that is
 //! missing, malformed, or there twice (a replica may announce an address with line ends in it) makes it no report.
@@ -6,7 +6,7 @@
 
 mod parse;
 
-pub use parse::{parse_replication, parse_server};
+pub use parse::{parse_loading, parse_replication, parse_server};
 
 use std::fmt;
 
@@ -150,10 +150,28 @@ pub struct ReplicationInfo {
 pub struct ServerInfo {
     /// The process.
     pub run_id: RunId,
-    /// `redis_version`, as text.
+    /// `redis_version`, as text. Of Valkey: the version of Redis that it is compatible with.
     pub version: String,
+    /// `valkey_version`, as text, where the server is Valkey.
+    pub valkey: Option<String>,
     /// A graceful SHUTDOWN is pending.
     pub shutdown_in_ms: Option<u64>,
+}
+
+impl ServerInfo {
+    /// The server's name and its own version.
+    pub fn product(&self) -> (&'static str, &str) {
+        self.valkey.as_ref().map_or(("Redis", self.version.as_str()), |version| ("Valkey", version.as_str()))
+    }
+}
+
+/// INFO persistence, while `loading:1`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loading {
+    /// `loading_loaded_perc`, whole percent.
+    pub percent: u8,
+    /// `loading_eta_seconds`, if it says so.
+    pub eta_seconds: Option<u64>,
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! From INFO's text to [`super::ReplicationInfo`] and [`super::ServerInfo`].
+//! From INFO's text to [`super::ReplicationInfo`], [`super::ServerInfo`] and [`super::Loading`].
 //!
 //! One pass over the lines, no recursion; unknown fields are skipped, so that newer servers are understood.
 
-use super::{FailoverState, PrimaryLink, ReplId, ReplicaLine, ReplicationInfo, RunId, ServerInfo, WireRole};
+use super::{FailoverState, Loading, PrimaryLink, ReplId, ReplicaLine, ReplicationInfo, RunId, ServerInfo, WireRole};
 
 /// More attached replicas than this are not listed.
 const MAX_REPLICAS: usize = 64;
@@ -23,19 +23,36 @@ pub fn parse_replication(text: &[u8]) -> Option<ReplicationInfo> {
 /// INFO server; `None` when it does not say everything that it must.
 pub fn parse_server(text: &[u8]) -> Option<ServerInfo> {
     let (mut run_id, mut version, mut shutdown) = (None, None, None);
+    let (mut server_name, mut valkey) = (None, None);
     for (key, value) in lines(text) {
         match key {
             "run_id" => once(&mut run_id, value)?,
             "redis_version" => once(&mut version, value)?,
+            "server_name" => once(&mut server_name, value)?,
+            "valkey_version" => once(&mut valkey, value)?,
             "shutdown_in_milliseconds" => once(&mut shutdown, value)?,
             _ => {}
         }
     }
+    let valkey = valkey.filter(|_| server_name.is_none_or(|name| name == "valkey"));
     Some(ServerInfo {
         run_id: RunId::parse(run_id?.as_bytes())?,
         version: short(version?, MAX_VERSION)?,
+        valkey: valkey.map(|version| short(version, MAX_VERSION)).map_or(Some(None), |version| version.map(Some))?,
         shutdown_in_ms: unless_negative(shutdown)?,
     })
+}
+
+/// INFO persistence: `None` unless the server has just begun and loads its data.
+pub fn parse_loading(text: &[u8]) -> Option<Loading> {
+    let field = |name: &str| lines(text).find(|(key, _)| *key == name).map(|(_, value)| value);
+    // A replica that loads what its primary sent beside what it has goes on to answer.
+    if field("loading") != Some("1") || field("async_loading") == Some("1") {
+        return None;
+    }
+    let percent = field("loading_loaded_perc").and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+    let eta = field("loading_eta_seconds").and_then(|text| text.parse::<u64>().ok());
+    Some(Loading { percent: percent.clamp(0.0, 100.0) as u8, eta_seconds: eta })
 }
 
 /// The fields of INFO replication as they stand there.

@@ -130,3 +130,25 @@ fn a_server_says_which_process_it_is() {
     assert_eq!(parse_server(text.replace("run_id", "x").as_bytes()), None);
     assert_eq!(parse_server((text.clone() + &text).as_bytes()), None);
 }
+
+#[test]
+fn valkey_has_its_own_name_and_version_and_redis_keeps_its() {
+    let text = |more: &str| format!("# Server\r\nredis_version:7.2.4\r\n{more}run_id:{ID}\r\n");
+    let valkey = parse_server(text("server_name:valkey\r\nvalkey_version:9.1.0\r\n").as_bytes()).unwrap();
+    assert_eq!((valkey.product(), valkey.version.as_str()), (("Valkey", "9.1.0"), "7.2.4"));
+    let redis = parse_server(text("").as_bytes()).unwrap();
+    assert_eq!(redis.product(), ("Redis", "7.2.4"));
+    let long = format!("valkey_version:{}\r\n", "9".repeat(65));
+    assert_eq!(parse_server(text(&long).as_bytes()), None);
+}
+
+#[test]
+fn only_a_server_that_has_just_begun_loads() {
+    let text =
+        "# Persistence\r\nloading:1\r\nasync_loading:0\r\nloading_loaded_perc:15.20\r\nloading_eta_seconds:26\r\n";
+    assert_eq!(parse_loading(text.as_bytes()), Some(Loading { percent: 15, eta_seconds: Some(26) }));
+    assert_eq!(parse_loading(b"loading:0\r\n"), None);
+    assert_eq!(parse_loading(b"loading:1\r\nasync_loading:1\r\n"), None);
+    let hostile = parse_loading(b"loading:1\r\nloading_loaded_perc:NaN\r\nloading_eta_seconds:-1\r\n");
+    assert_eq!(hostile, Some(Loading { percent: 0, eta_seconds: None }));
+}

@@ -91,7 +91,7 @@ impl Failover {
                 None => Standing::Unclear,
             },
             Ok(_) => Standing::Following,
-            Err(_) if scene.mine.reach == Reach::Refused && follows_node(scene, self.me) => Standing::Dead,
+            Err(_) if is_dead(scene) && follows_node(scene, self.me) => Standing::Dead,
             Err(_) => self.pressing.map_or(Standing::Unclear, |dead| Standing::Pressing { dead }),
         }
     }
@@ -111,4 +111,12 @@ impl Failover {
         }
         self.order(self.me, if shut { Duty::Shut } else { Duty::Open });
     }
+}
+
+/// The process of our node that was in service is dead: nobody listens, or another one loads its data there.
+fn is_dead(scene: &Scene<'_>) -> bool {
+    let other_loads = |report: &NodeReport| {
+        report.loading.is_some() && scene.followed.is_some_and(|followed| followed.run_id != report.run_id())
+    };
+    scene.mine.reach == Reach::Refused || scene.mine.current().is_some_and(other_loads)
 }

@@ -2,7 +2,10 @@
 //!
 //! It never touches a node that anyone serves. See the head of the folder for why what it does is safe.
 
-use super::{ASK_EVERY, Duty, Effect, Failover, Note, OBJECTION_COUNTS, PARKED, Proof, Scene, Suspicion, is_parked};
+use super::{
+    ASK_EVERY, Duty, Effect, Failover, LastLook, Note, OBJECTION_COUNTS, PARKED, Proof, Scene, Suspicion, is_parked,
+};
+use crate::protocol::info::RunId;
 use crate::topology::evidence::{NodeReport, Reach};
 use crate::topology::lineage::Followed;
 use crate::topology::node::Role;
@@ -19,6 +22,8 @@ enum Loss {
     Silent,
     /// Another process answers there, and says that it is primary.
     Replaced,
+    /// Another process answers there, and loads its data; it says that it is primary, and takes no writes yet.
+    Loading(RunId),
     /// Another process answers there, and is a replica.
     Yielded,
 }
@@ -97,7 +102,7 @@ impl Failover {
         let link_down = mine.replication.primary_link.as_ref().is_some_and(|link| !link.up);
         let lost_it_too = link_down && mine.asked_at >= suspicion.since;
         match loss {
-            Loss::Replaced | Loss::Yielded => true,
+            Loss::Replaced | Loss::Loading(_) | Loss::Yielded => true,
             Loss::Silent => lost_it_too || self.armed(followed.run_id).is_some() || self.has_vote(),
             Loss::Suspect | Loss::Refused => lost_it_too,
         }
@@ -108,7 +113,7 @@ impl Failover {
         let fit = self.unfit(followed, mine, suspicion).is_none() && scene.calm && !self.is_blind();
         self.pressing = match loss {
             Loss::Silent if fit => Some(false),
-            Loss::Refused if fit && suspicion.parked_at.is_some() => Some(true),
+            Loss::Refused | Loss::Loading(_) if fit && suspicion.parked_at.is_some() => Some(true),
             _ => None,
         };
     }
@@ -133,11 +138,16 @@ impl Failover {
                 self.replace(scene);
                 None
             }
+            Loss::Loading(_) => self.loading(suspicion).filter(|_| self.is_let()),
             Loss::Yielded => Some(Proof::Replaced),
         };
         if let Some(proof) = proof {
             self.tell(Note::Promoting(self.me, proof));
-            let last_look = matches!(proof, Proof::Refused | Proof::Agreed);
+            let last_look = match (proof, loss) {
+                (Proof::Refused | Proof::Agreed, _) => LastLook::Refuses,
+                (Proof::Loading, Loss::Loading(process)) => LastLook::Loads(process),
+                _ => LastLook::Needless,
+            };
             self.order(self.me, Duty::Promote { process: mine.run_id(), last_look });
         }
     }
@@ -198,6 +208,11 @@ impl Failover {
         }
     }
 
+    /// What loads for a moment only may come back with everything.
+    fn loading(&self, suspicion: Suspicion) -> Option<Proof> {
+        (suspicion.parked_at? + self.settings.confirm <= self.now).then_some(Proof::Loading)
+    }
+
     /// A witness that is there must agree: it may have heard the process beside the old primary just now.
     fn is_let(&self) -> bool {
         self.has_vote() || !self.lease.as_ref().is_some_and(|lease| lease.hears_witness(self.now))
@@ -225,10 +240,13 @@ fn loss(scene: &Scene<'_>, followed: &Followed) -> Option<Loss> {
         Reach::Refused => return Some(Loss::Refused),
         Reach::Silent => return Some(Loss::Silent),
         Reach::Suspect(_) => return Some(Loss::Suspect),
+        // It lives; nothing shows that it is another process.
+        Reach::Erring => return None,
         Reach::Unheard | Reach::Answering => {}
     }
     let report = scene.other.current().filter(|report| report.run_id() != followed.run_id)?;
     Some(match report.role() {
+        Role::Primary if report.loading.is_some() => Loss::Loading(report.run_id()),
         Role::Primary => Loss::Replaced,
         Role::Replica => Loss::Yielded,
     })

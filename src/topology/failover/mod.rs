@@ -28,11 +28,16 @@
 //!      they were asked, and A refuses once more immediately before the order leaves. A dead process takes no writes.
 //!    * *Replaced*: A is another process without the followed history. It is made a replica of B **first**; B is promoted
 //!      when A itself says that it is one. If we die in between, both are replicas: nobody takes writes, nothing is lost.
+//!    * *Loading*: A is another process that has just begun and loads its data: it takes no writes until that is
+//!      done. B is parked, and A is seen to load once more immediately before the order leaves. An A that has
+//!      loaded everything is believed only if B, asked after that, was not promoted meanwhile (`rule.rs`).
 //!    * *Fenced*: A is silent. B is parked, so it acknowledges nothing; A, with `min-replicas-to-write` of at least 1 and
 //!      no other replica, refuses writes at most `max-lag` + 3 s later by itself (measured, one-way cuts included). We wait
 //!      for [`Settings::fence_slack`] more. Without that setting silence alone never promotes.
 //! 3. **What comes back is not believed.** A that returns is another process; the rule wants descent. While B is parked or
 //!    primary it cannot be wiped by an A that came back empty.
+//!    What answers with an error (`-BUSY`, `-NOPERM`, a refused login) lives: it is neither silent nor dead, and
+//!    nothing is promoted because of it.
 //! 4. **Our own pauses.** After a gap in our running every proof starts anew. An order that was delayed on its way is
 //!    bound to the process that was judged, and to one more refusal immediately before.
 //! 5. **The other side of silence.** While a fence is armed and the other node is not heard for its `max-lag`, the node
@@ -82,7 +87,7 @@ use super::node::{NodeId, Role};
 use super::view::View;
 use crate::protocol::info::RunId;
 pub use lease::{Lease, NoAnswer, Standing};
-pub use words::{Done, Duty, Effect, Fence, Note, PARKED, Proof, Rejoin, Saw, Settings};
+pub use words::{Done, Duty, Effect, Fence, LastLook, Note, PARKED, Proof, Rejoin, Saw, Settings};
 
 /// While something is under way, the machine wants to look this often.
 const TICK: Duration = Duration::from_millis(20);
@@ -251,7 +256,9 @@ impl Failover {
         match (evidence, &mut self.refused) {
             (Evidence::Gone(Gone::Refused), Some((_, times))) => *times = times.saturating_add(1),
             (Evidence::Gone(Gone::Refused), none) => *none = Some((now, 1)),
-            (Evidence::Report(_) | Evidence::Silent | Evidence::Gone(_), refused) => *refused = None,
+            (Evidence::Report(_) | Evidence::Answers(_) | Evidence::Silent | Evidence::Gone(_), refused) => {
+                *refused = None
+            }
             (Evidence::Tripped | Evidence::RefusedCommand, _) => {}
         }
     }

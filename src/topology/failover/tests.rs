@@ -73,9 +73,9 @@ impl Story {
 
     fn report(&mut self, node: NodeId, process: char, replication: ReplicationInfo) {
         let run_id = RunId([process as u8; 40]);
-        let server = ServerInfo { run_id, version: "7.0.15".into(), shutdown_in_ms: None };
+        let server = ServerInfo { run_id, version: "7.0.15".into(), valkey: None, shutdown_in_ms: None };
         let asked_at = at(self.now + 1);
-        self.see(node, Evidence::Report(NodeReport { server, replication, asked_at }));
+        self.see(node, Evidence::Report(NodeReport { server, replication, loading: None, asked_at }));
     }
 
     fn a(&mut self, replication: ReplicationInfo, process: char) {
@@ -140,7 +140,7 @@ impl Story {
 }
 
 fn promote() -> Duty {
-    Duty::Promote { process: RunId([b'2'; 40]), last_look: true }
+    Duty::Promote { process: RunId([b'2'; 40]), last_look: LastLook::Refuses }
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn one_that_returns_empty_is_demoted_first_and_only_then_is_the_replica_promoted
     story.hear_b();
     assert_eq!(story.orders(), [], "it has not said so itself");
     story.a(says(WireRole::Slave, 'x', 0), '3');
-    let promote = Duty::Promote { process: RunId([b'2'; 40]), last_look: false };
+    let promote = Duty::Promote { process: RunId([b'2'; 40]), last_look: LastLook::Needless };
     assert_eq!(story.orders(), [(B, promote)]);
 }
 
@@ -290,8 +290,8 @@ fn what_was_seen_before_a_pause_is_as_old_as_it_is() {
     let before = at(story.now);
     story.now += 20_000;
     // It had arrived before the pause and is read only now.
-    let server = ServerInfo { run_id: RunId([b'1'; 40]), version: "7.0.15".into(), shutdown_in_ms: None };
-    let old = NodeReport { server, replication: says(WireRole::Master, 'a', 500), asked_at: before };
+    let server = ServerInfo { run_id: RunId([b'1'; 40]), version: "7.0.15".into(), valkey: None, shutdown_in_ms: None };
+    let old = NodeReport { server, replication: says(WireRole::Master, 'a', 500), loading: None, asked_at: before };
     story.see(A, Evidence::Report(old));
     story.orders();
     story.parked();

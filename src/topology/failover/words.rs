@@ -97,8 +97,8 @@ pub enum Duty {
     Promote {
         /// The process that was judged.
         process: RunId,
-        /// Only if the other node refuses a connection once more, immediately before.
-        last_look: bool,
+        /// What must be so at the other node, immediately before.
+        last_look: LastLook,
     },
     /// Read the settings by which a primary without its replica refuses writes.
     ReadFence,
@@ -130,6 +130,17 @@ impl Duty {
             Self::Restore { .. } => "restore fence",
         }
     }
+}
+
+/// What is looked at once more at the old primary's address, immediately before a promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastLook {
+    /// Nothing: the proof does not depend on what happens there now.
+    Needless,
+    /// It still refuses connections.
+    Refuses,
+    /// This process still loads its data.
+    Loads(RunId),
 }
 
 /// How a primary without its replica refuses writes.
@@ -212,6 +223,8 @@ pub enum Proof {
     Agreed,
     /// Another process stands in its place, and follows us.
     Replaced,
+    /// Another process stands in its place, and still loads its data: it takes no writes.
+    Loading,
     /// It is silent, and its own fence must have closed.
     Fenced,
     /// It is silent, and the witness gave us the pair: the process beside it is cut off, and does not serve it.
@@ -225,6 +238,7 @@ impl Proof {
             Self::Refused => "refused",
             Self::Agreed => "agreed",
             Self::Replaced => "replaced",
+            Self::Loading => "loading",
             Self::Fenced => "fenced",
             Self::Voted => "voted",
         }
@@ -237,6 +251,7 @@ impl fmt::Display for Proof {
             Self::Refused => "its port refuses connections and its replica has lost it",
             Self::Agreed => "its port refuses connections, and the process beside it sees the same",
             Self::Replaced => "another process stands in its place, and is a replica now",
+            Self::Loading => "another process stands in its place, and still loads its data",
             Self::Fenced => "it is silent, and its own fence has closed",
             Self::Voted => "it is silent, and the witness has not heard the process beside it either",
         })

@@ -128,6 +128,17 @@ impl Topology {
                 }
                 self.absorb(node, serving);
             }
+            Evidence::Answers(answer) => {
+                if !state.answer(answer, now) {
+                    return;
+                }
+                if state.tripped
+                    && serving
+                    && let Some(followed) = &mut self.followed
+                {
+                    followed.unbroken = false;
+                }
+            }
             Evidence::Gone(Gone::Refused) => state.move_to(Reach::Refused, now),
             Evidence::Gone(gone) => {
                 // What fails differently from "nobody listens" may be a process again, but not one that can be heard.
@@ -137,8 +148,12 @@ impl Topology {
                 }
                 state.move_to(reach, now);
             }
-            Evidence::Silent if overdue => state.move_to(Reach::Silent, now),
-            Evidence::Tripped if serving => {
+            // What no longer refuses may be a process again.
+            Evidence::Silent if overdue || state.reach == Reach::Refused => {
+                state.trouble = None;
+                state.move_to(Reach::Silent, now);
+            }
+            Evidence::Tripped | Evidence::RefusedCommand if serving && state.shows_demotion(&evidence) => {
                 state.trip(now);
                 if let Some(followed) = &mut self.followed {
                     followed.unbroken = false;
@@ -252,7 +267,7 @@ impl Topology {
 
     /// Since when silence counts.
     fn heard_at(&self, state: &NodeState) -> Duration {
-        state.heard_at.unwrap_or_default().max(self.awake_since)
+        state.heard_at.unwrap_or_default().max(state.alive_at).max(self.awake_since)
     }
 
     /// Asks the rule, and publishes what changed.
@@ -358,6 +373,8 @@ impl Topology {
             let replaced = state.report.as_ref().is_some_and(|report| Some(report.run_id()) != *process);
             let second = serving.is_some() && state.claim().is_some_and(|claim| claim.asked_at >= self.serving_since);
             let lost = match state.reach {
+                // Nothing shows what it is, and another is.
+                Reach::Erring => serving.is_some(),
                 Reach::Silent => serving.is_some() || self.heard_at(state) + self.settings.silent_for <= self.now,
                 _ => state.is_lost(),
             };

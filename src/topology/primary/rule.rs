@@ -77,7 +77,18 @@ fn still_primary(state: &NodeState, followed: &Followed) -> bool {
 
 /// Every node was heard, or is known to be lost.
 fn all_settled(world: &World<'_>) -> bool {
-    world.nodes.iter().all(|state| state.is_lost() || state.report.is_some())
+    world.nodes.iter().all(NodeState::is_settled)
+}
+
+/// Why nobody says that it is primary, where nobody was followed.
+fn nobody_claims(world: &World<'_>) -> NoPrimary {
+    let erring = ids(world.nodes).find(|(_, state)| state.reach == Reach::Erring);
+    let loading = |state: &NodeState| state.current().is_some_and(|report| report.loading.is_some());
+    match (erring, ids(world.nodes).find(|(_, state)| loading(state))) {
+        (Some((node, _)), _) => NoPrimary::Unproven(node),
+        (None, Some((node, _))) => NoPrimary::Loading(node),
+        (None, None) => NoPrimary::Starting,
+    }
 }
 
 /// Nothing was ever followed: one claimant is taken; of two, the one that visibly descends from the other.
@@ -86,7 +97,7 @@ fn begin(world: &World<'_>) -> Verdict {
         return Verdict::Nobody(NoPrimary::Starting);
     }
     match claims(world).as_slice() {
-        [] => Verdict::Nobody(NoPrimary::Starting),
+        [] => Verdict::Nobody(nobody_claims(world)),
         [(node, claim)] => {
             let knows_more = |state: &NodeState| {
                 state.current().is_some_and(|other| {
@@ -229,9 +240,10 @@ fn merit(world: &World<'_>, followed: &Followed, node: NodeId, claim: &NodeRepor
 
 /// The other nodes have spoken since there is no primary, or are known to be lost.
 fn others_heard(world: &World<'_>, node: NodeId) -> bool {
-    ids(world.nodes)
-        .filter(|(other, _)| *other != node)
-        .all(|(_, state)| state.is_lost() || state.current().is_some_and(|report| report.asked_at >= world.none_since))
+    ids(world.nodes).filter(|(other, _)| *other != node).all(|(_, state)| {
+        let spoken = state.current().is_some_and(|report| report.asked_at >= world.none_since);
+        state.is_lost() || state.reach == Reach::Erring || spoken
+    })
 }
 
 /// A new process has all of the history, as after a clean shutdown. Believed only if that is certain: the end of the
@@ -244,8 +256,14 @@ fn came_back(world: &World<'_>, followed: &Followed, node: NodeId, claim: &NodeR
         followed.is_kin(report.run_id()) && report.replication.replid == followed.id && report.replication.offset < fork
     };
     let certain = followed.certain || others.iter().filter_map(|state| state.current()).any(witness);
-    let hidden = others.iter().any(|state| state.reach == Reach::Silent);
-    if certain && !hidden { Merit::Good { lost: Some(0), promoted: false } } else { Merit::Bad(Doubt::Restarted(node)) }
+    let hidden = others.iter().any(|state| matches!(state.reach, Reach::Silent | Reach::Erring));
+    if !certain || hidden {
+        return Merit::Bad(Doubt::Restarted(node));
+    }
+    // While it loaded, the other one may have been promoted: ask that again.
+    let since = world.nodes.get(node.index()).map_or(Duration::MAX, |state| state.claims_since);
+    let asked = |state: &&NodeState| state.current().is_none_or(|report| report.asked_at >= since);
+    if others.iter().all(asked) { Merit::Good { lost: Some(0), promoted: false } } else { Merit::Wait }
 }
 
 /// The followed process itself is the claimant's replica now, in sync.
@@ -271,8 +289,14 @@ fn reason(world: &World<'_>, followed: &Followed) -> NoPrimary {
     if state.is_lost() {
         return NoPrimary::Lost;
     }
+    if let Some(node) = followed.node.filter(|_| state.reach == Reach::Erring) {
+        return NoPrimary::Unproven(node);
+    }
     match &state.report {
-        Some(report) if report.run_id() != followed.run_id => NoPrimary::Lost,
+        Some(report) if report.run_id() != followed.run_id => match (report.loading, followed.node) {
+            (Some(_), Some(node)) => NoPrimary::Loading(node),
+            _ => NoPrimary::Lost,
+        },
         Some(report) if state.tripped || report.role() == Role::Replica => NoPrimary::Demoted,
         Some(_) if !followed.unbroken => NoPrimary::Demoted,
         Some(_) if state.named > Epoch(0) => NoPrimary::Lost,

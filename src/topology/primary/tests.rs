@@ -29,7 +29,12 @@ fn report(role: WireRole, process: u8, ids: &str, offset: u64, fork: Option<u64>
         last_io_seconds: Some(0),
     };
     NodeReport {
-        server: ServerInfo { run_id: RunId([b'0' + process; 40]), version: "7.0.15".into(), shutdown_in_ms: None },
+        server: ServerInfo {
+            run_id: RunId([b'0' + process; 40]),
+            version: "7.0.15".into(),
+            valkey: None,
+            shutdown_in_ms: None,
+        },
         replication: ReplicationInfo {
             role,
             replid: id(names.next().unwrap()),
@@ -40,6 +45,7 @@ fn report(role: WireRole, process: u8, ids: &str, offset: u64, fork: Option<u64>
             replicas: Vec::new(),
             primary_link: (!role.is_primary()).then_some(link),
         },
+        loading: None,
         asked_at: Duration::ZERO,
     }
 }

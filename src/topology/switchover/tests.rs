@@ -29,7 +29,7 @@ fn report(role: WireRole, ids: &str) -> NodeReport {
         last_io_seconds: Some(0),
     };
     NodeReport {
-        server: ServerInfo { run_id: RunId([b'1'; 40]), version: "7.0.15".into(), shutdown_in_ms: None },
+        server: ServerInfo { run_id: RunId([b'1'; 40]), version: "7.0.15".into(), valkey: None, shutdown_in_ms: None },
         replication: ReplicationInfo {
             role,
             replid: id(names.next().unwrap()),
@@ -40,6 +40,7 @@ fn report(role: WireRole, ids: &str) -> NodeReport {
             replicas: if role.is_primary() { vec![line] } else { Vec::new() },
             primary_link: (!role.is_primary()).then_some(link),
         },
+        loading: None,
         asked_at: Duration::ZERO,
     }
 }
