@@ -67,11 +67,11 @@ pub async fn watch(target: Target, times: ProbeTimes, mut pace: watch::Receiver<
         let evidence = eyes.look(began + times.deadline).await;
         let (mut slow, mut again) = (false, false);
         match &evidence {
-            Evidence::Report(_) | Evidence::Answers(Answer { process: Some(_), .. }) => failures = 0,
+            Evidence::Report(_) => failures = 0,
             Evidence::Answers(answer) => {
                 failures = failures.saturating_add(1);
                 again = matches!(answer.trouble, Trouble::Login(_)) && eyes.read_password().await;
-                slow = !matches!(answer.trouble, Trouble::Busy | Trouble::Loading);
+                slow = eyes.main.is_none() && !matches!(answer.trouble, Trouble::Busy | Trouble::Loading);
             }
             _ => failures = failures.saturating_add(1),
         }
