@@ -1,8 +1,10 @@
 //! The machine's main stories; the random ones are in `tests/failover_simulation`.
 
 use super::*;
-use crate::protocol::info::{FailoverState, PrimaryLink, ReplId, ReplicaLine, ReplicationInfo, ServerInfo, WireRole};
-use crate::topology::{Topology, primary};
+use crate::protocol::info::{
+    FailoverState, Loading, PrimaryLink, ReplId, ReplicaLine, ReplicationInfo, ServerInfo, WireRole,
+};
+use crate::topology::{Answer, Topology, Trouble, primary};
 
 const A: NodeId = NodeId(0);
 const B: NodeId = NodeId(1);
@@ -84,6 +86,22 @@ impl Story {
 
     fn hear_b(&mut self) {
         self.report(B, '2', self.b.clone());
+    }
+
+    /// A answers with an error, on a connection of process 1 or of nobody knows which.
+    fn errs(&mut self, trouble: Trouble, known: bool) {
+        let process = known.then_some((RunId([b'1'; 40]), Some(Role::Primary)));
+        let asked_at = at(self.now + 1);
+        self.see(A, Evidence::Answers(Answer { trouble, process, asked_at }));
+    }
+
+    /// A's place is taken by process 3, which loads its data.
+    fn loads(&mut self) {
+        let server =
+            ServerInfo { run_id: RunId([b'3'; 40]), version: "7.0.15".into(), valkey: None, shutdown_in_ms: None };
+        let (replication, loading) = (says(WireRole::Master, 'x', 0), Some(Loading::default()));
+        let asked_at = at(self.now + 1);
+        self.see(A, Evidence::Report(NodeReport { server, replication, loading, asked_at }));
     }
 
     fn gone(&mut self, gone: Gone) {
@@ -330,4 +348,35 @@ fn the_fence_comes_back_only_when_the_new_replica_counts() {
         assert_eq!(story.topology.view().primary, Ok(B));
         assert_eq!(story.orders().contains(&restore), counts, "a replica that does not count yet closes the fence");
     }
+}
+
+#[test]
+fn what_answers_with_an_error_is_not_replaced_however_long_it_lasts() {
+    for known in [true, false] {
+        let mut story = Story::steady();
+        story.done(A, &Duty::ReadFence, Done::Fence(Fence { min_replicas: 1, max_lag: at(2000) }));
+        for _ in 0..500 {
+            story.wait(20);
+            story.errs(if known { Trouble::Busy } else { Trouble::Login("WRONGPASS".into()) }, known);
+            story.hear_b();
+            let orders = story.orders();
+            assert!(orders.iter().all(|(_, duty)| *duty == Duty::ReadFence), "{orders:?}");
+        }
+        assert_eq!(story.topology.view().primary.is_ok(), known);
+    }
+}
+
+#[test]
+fn a_newcomer_that_loads_is_looked_at_once_more_before_the_replica_is_promoted() {
+    let mut story = Story::steady();
+    story.parked();
+    let mut orders = Vec::new();
+    for _ in 0..20 {
+        story.wait(20);
+        story.loads();
+        story.hear_b();
+        orders.extend(story.orders());
+    }
+    let last_look = LastLook::Loads(RunId([b'3'; 40]));
+    assert_eq!(orders, [(B, Duty::Promote { process: RunId([b'2'; 40]), last_look })]);
 }
