@@ -2,7 +2,8 @@
 //!
 //! A cell runs in a process that `unshare` started with private namespaces for network, mounts and processes. Nobody has
 //! to tidy up: when that process ends, however it ends, the kernel ends everything that it started and takes links,
-//! firewalls and mounts away. It never touches a namespace that it has not made.
+//! firewalls and mounts away. It never touches a namespace that it has not made. Cells that need none run on the loopback
+//! where this machine refuses namespaces; the others fail there, and name what is missing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -137,7 +138,14 @@ fn address(own: bool, host: usize) -> String {
 /// Runs words; what fails ends the cell.
 fn run(words: &str) {
     let mut parts = words.split(' ');
-    let out = Command::new(parts.next().unwrap()).args(parts).stdin(Stdio::null()).output();
+    let mut command = Command::new(parts.next().unwrap());
+    // Debian leaves the folders of `ip` and `iptables` out of the PATH of ordinary users.
+    command.args(parts).stdin(Stdio::null()).env("PATH", path_with_system_programs());
+    let out = command.output();
     let out = out.unwrap_or_else(|error| panic!("{words}: {error}"));
     assert!(out.status.success(), "{words}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+fn path_with_system_programs() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
