@@ -60,14 +60,24 @@ impl Source {
 
     /// Without tests (which stand last), comments and strings.
     fn code(&self) -> String {
-        let end = self.text.find("#[cfg(test)]").unwrap_or(self.text.len());
-        let lines = self.text[..end].lines().map(without_quotes);
+        let lines = before_tests(&self.text).lines().map(without_quotes);
         lines.map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect()
     }
 
     fn is_test(&self) -> bool {
         !self.path.starts_with("src/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
+}
+
+/// A file without its inline tests, which stand last. A `#[cfg(test)]` before anything else, such as `mod tests;`
+/// near the head, hides nothing behind it.
+fn before_tests(text: &str) -> &str {
+    let end = text.match_indices("#[cfg(test)]").find(|(at, attribute)| {
+        let mut behind = text[at + attribute.len()..].lines().skip(1).map(str::trim);
+        let item = behind.find(|line| !line.is_empty() && !line.starts_with("//") && !line.starts_with("#["));
+        item.is_some_and(|item| item.starts_with("mod tests {"))
+    });
+    end.map_or(text, |(at, _)| &text[..at])
 }
 
 /// What stands between double quotes or backticks is dropped (line by line; good enough for words and paths).
@@ -161,8 +171,7 @@ fn wire_words(source: &Source) -> Vec<String> {
     if source.layer() == Some("protocol") || source.is_test() {
         return Vec::new();
     }
-    let end = source.text.find("#[cfg(test)]").unwrap_or(source.text.len());
-    let lines = source.text[..end].lines().enumerate();
+    let lines = before_tests(&source.text).lines().enumerate();
     lines
         .filter(|(_, line)| {
             without_quotes(line)
@@ -231,7 +240,12 @@ fn each_layer_uses_only_what_stands_left_of_it() {
 
 #[test]
 fn pure_folders_have_no_effects() {
-    keep(impure, &[Source::new("src/session/x.rs", "use tokio::net;"), Source::new("src/patch/x.rs", "x.await;")]);
+    // The tests of a folder are declared near the head, and hide nothing behind them.
+    let declared = "mod x;\n#[cfg(test)]\nmod tests;\n\nuse tokio::net;";
+    let wrong = [("src/session/x.rs", "use tokio::net;"), ("src/patch/x.rs", "x.await;"), ("src/session/mod.rs", declared)];
+    keep(impure, &wrong.map(|(path, text)| Source::new(path, text)));
+    let inline = "#[cfg(test)]\n#[expect(clippy::panic, reason = \"x\")]\nmod tests {\n    use tokio::net;\n}";
+    assert_eq!(impure(&Source::new("src/session/x.rs", inline)), Vec::<String>::new());
 }
 
 #[test]
@@ -249,7 +263,7 @@ fn the_words_of_the_wire_stay_in_protocol() {
     let wrong = ["// the master", "let slave = 1;", "WireRole::Master", "/// Slaves of it."];
     keep(wire_words, &wrong.map(|text| Source::new("src/io/x.rs", text)));
     for quoted in
-        ["/// `role:master`", "let x = \"role:slave\";", "link.slave_repl_offset", "#[cfg(test)]\nlet master;"]
+        ["/// `role:master`", "let x = \"role:slave\";", "link.slave_repl_offset", "#[cfg(test)]\nmod tests {\n    let master;\n}"]
     {
         assert_eq!(wire_words(&Source::new("src/io/x.rs", quoted)), Vec::<String>::new());
     }
