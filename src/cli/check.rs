@@ -11,10 +11,10 @@ use std::sync::Arc;
 use super::flags::ConfigFlags;
 use super::patch::launch;
 use crate::cli::show::say;
-use crate::config::{self, Config, Node};
-use crate::control::advice;
+use crate::config::{self, CertificateDates, Config, Node};
+use crate::control::{advice, certificates};
 use crate::io::client::Target;
-use crate::io::tls::{ServerSide, TlsError, UpstreamSide};
+use crate::io::tls::{ServerSide, TlsError, UpstreamSide, date_faults};
 use crate::patch::settings::{Finding, Weight};
 
 /// Arguments of `check`.
@@ -45,7 +45,14 @@ pub(crate) fn run(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let errors = tls_errors(&loaded.config);
+    let mut errors = tls_errors(&loaded.config);
+    for fault in date_faults(certificates(&loaded.config)) {
+        if fault.own && loaded.config.certificate_dates == CertificateDates::Refuse {
+            errors.push(fault.error);
+        } else {
+            eprintln!("warning: {}", fault.error);
+        }
+    }
     for error in &errors {
         eprintln!("error: {error}");
     }
@@ -115,7 +122,8 @@ fn failure(why: &str) -> ExitCode {
 
 fn tls_errors(config: &Config) -> Vec<TlsError> {
     let mut errors = ServerSide::faults(&config.tls);
-    for files in config.upstream_tls.iter().chain(&config.sentinels.tls) {
+    let witness = config.witness.as_ref().and_then(|witness| witness.tls.as_ref());
+    for files in config.upstream_tls.iter().chain(&config.sentinels.tls).chain(witness) {
         errors.extend(UpstreamSide::faults(files));
     }
     // What the Sentinels share with the nodes is wrong once.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::EXIT_USAGE;
 use super::run::start_log;
-use crate::config::{self, Log, ServerTls};
+use crate::config::{self, CertificateDates, Log, ServerTls};
 use crate::control::witness::Settings;
 
 /// Arguments of `witness`.
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Those who ask must present a certificate that this CA signed (mTLS)
     #[arg(long, value_name = "FILE", requires = "cert")]
     client_ca: Option<PathBuf>,
+    /// Take a certificate that is outside its dates at a reload too
+    #[arg(long, requires = "cert")]
+    accept_expired: bool,
     /// File with a token that every question must carry; one newline at its end is dropped
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -46,5 +49,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
     };
     start_log(&Log { filter: args.log.clone(), json: false });
     let tls = args.cert.zip(args.key).map(|(cert, key)| ServerTls { cert, key, client_ca: args.client_ca });
-    crate::control::witness::run(Settings { listen: args.listen, tls, token, state_dir: args.state_dir })
+    let certificate_dates = if args.accept_expired { CertificateDates::Accept } else { CertificateDates::Refuse };
+    let (listen, state_dir) = (args.listen, args.state_dir);
+    crate::control::witness::run(Settings { listen, tls, certificate_dates, token, state_dir })
 }

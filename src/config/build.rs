@@ -14,7 +14,7 @@ use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
-    Admin, AdminGuard, Advertised, ChannelSecret, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode,
+    Admin, AdminGuard, Advertised, CertificateDates, ChannelSecret, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode,
     HoldLimits, Node, Notices, ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, Upstreams, admin_token, value,
 };
 
@@ -85,6 +85,8 @@ impl Reader<'_> {
     fn config(&mut self) -> Option<(Config, Log)> {
         let listen = self.one(&keys::LISTEN, value::socket);
         let tls = self.server_tls();
+        let accept = self.one(&keys::CERTIFICATE_DATES, |text| value::second_word(keys::CERTIFICATE_DATES.kind, text));
+        let dates = if accept == Some(true) { CertificateDates::Accept } else { CertificateDates::Refuse };
         let nodes = self.nodes();
         let self_node = self.self_node(&nodes);
         let (redis_user, redis_password, redis_password_file) = self.login();
@@ -121,6 +123,7 @@ impl Reader<'_> {
         let config = Config {
             listen: listen?,
             tls: tls?,
+            certificate_dates: dates,
             nodes,
             self_node,
             upstream_tls,

@@ -153,6 +153,9 @@ keys! {
         KEY = "key", File, Required, "Private key of `cert` (PEM).";
         CLIENT_CA = "client-ca", File, Nothing("clients need no certificate"),
             "Clients must present a certificate that this CA signed (mTLS).";
+        CERTIFICATE_DATES = "certificate-dates", Either("refuse", "accept"), Value("refuse"),
+            "What `check` and SIGHUP say to a certificate of ours that has expired or is not valid yet. \
+             A process starts with one, and warns.";
     }
     "Redis side" {
         NODE = "node", Node, Required,

@@ -34,6 +34,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Certificate chain, key and optional client CA for the client side.
     pub tls: ServerTls,
+    /// Whether certificates of ours may be outside their dates.
+    pub certificate_dates: CertificateDates,
     /// One or two nodes.
     pub nodes: Vec<Node>,
     /// The node that this process runs beside: an index into `nodes`.
@@ -95,6 +97,16 @@ pub struct ServerTls {
     pub key: PathBuf,
     /// Clients must present a certificate that this CA signed (mTLS).
     pub client_ca: Option<PathBuf>,
+}
+
+/// Whether a certificate of ours may be taken into use outside its dates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CertificateDates {
+    /// `check` fails; SIGHUP keeps the certificate in force while that is valid.
+    #[default]
+    Refuse,
+    /// Warnings only.
+    Accept,
 }
 
 /// TLS towards Redis.

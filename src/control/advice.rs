@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::certificates;
 use super::hands::setting;
 use crate::config::Config;
 use crate::io::admin::examination::{CertificateExamined, Examination, FindingReport, Look, NodeExamined};
@@ -58,7 +59,11 @@ pub async fn look_when_asked(config: std::sync::Arc<Config>, targets: Vec<Target
             }
         });
         let nodes = nodes.collect();
-        let certificates = if quick { Vec::new() } else { files(&config).into_iter().map(certificate).collect() };
+        let certificates = if quick {
+            Vec::new()
+        } else {
+            certificates(&config).into_iter().map(|(file, _)| certificate(file)).collect()
+        };
         // Whoever asked may have gone.
         let _ = reply.send(Examination { nodes, certificates });
     }
@@ -67,18 +72,6 @@ pub async fn look_when_asked(config: std::sync::Arc<Config>, targets: Vec<Target
 fn report(finding: Finding) -> FindingReport {
     let Finding { weight, setting, found, why, mend } = finding;
     FindingReport { must: weight == Weight::Must, setting: setting.to_owned(), found, why, mend }
-}
-
-/// Every file with certificates that this process uses.
-fn files(config: &Config) -> Vec<&Path> {
-    let mut files = vec![config.tls.cert.as_path()];
-    files.extend(config.tls.client_ca.as_deref());
-    if let Some(upstream) = &config.upstream_tls {
-        files.push(&upstream.ca);
-        files.extend(upstream.client.as_ref().map(|(cert, _)| cert.as_path()));
-    }
-    files.extend(config.admin_guard.as_ref().and_then(|guard| guard.client_ca.as_deref()));
-    files
 }
 
 fn certificate(file: &Path) -> CertificateExamined {

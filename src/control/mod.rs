@@ -24,16 +24,17 @@ pub mod signals;
 pub mod witness;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Admin, ChannelSecret, Config, ServerTls, prepare_private};
+use crate::config::{Admin, CertificateDates, ChannelSecret, Config, ServerTls, prepare_private};
 use crate::io::client::Target;
 use crate::io::http::{self, Guard, Listener};
-use crate::io::tls::{ServerSide, UpstreamSide};
+use crate::io::tls::{self, Renewal, Role, ServerSide, TlsError, UpstreamSide};
 use crate::io::witness::Asker;
 use crate::io::{notify, worker};
 use crate::metrics::exposition::{self, Scrape};
@@ -90,19 +91,26 @@ async fn live(config: Arc<Config>) -> Result<(), Reason> {
     let admin_tls = admin_tls(&config)?;
     let servers = bind(&config, admin_tls.clone(), &stats).await?;
 
-    let plane = Plane::prepare(&config, &targets, sentinels, Asker::of(&config)?, stats.clone());
+    let asker = Asker::of(&config)?;
+    let witness_side = asker.as_ref().and_then(Asker::side);
+    let plane = Plane::prepare(&config, &targets, sentinels, asker, stats.clone());
     let (news, news_rx) = mpsc::channel(inbox::QUEUE);
     let workers = worker::start(&config, &tls, &targets, &plane.orders(), &news, &stats)?;
     tracing::info!(listen = %workers.local_addr, workers = config.workers, "serving");
 
+    warn_of_dates(&config);
     let reseal = reseal(&config, plane.seal());
     let logins: Vec<_> = targets.iter().filter_map(|target| target.login.clone()).collect();
+    let files = Arc::clone(&config);
     let reload = move || {
-        let upstream = || upstream.iter().chain(&sentinels_side).try_for_each(|side| side.reload());
-        let admin = || admin_tls.as_ref().map_or(Ok(()), |side| side.reload());
-        let passwords = || logins.iter().try_for_each(|login| login.read_again().map(drop));
-        let sides = tls.reload().and_then(|()| upstream()).and_then(|()| admin()).map_err(|e| e.to_string());
-        sides.and_then(|()| passwords()).and_then(|()| reseal())
+        let servers: Vec<_> = [&tls].into_iter().chain(&admin_tls).cloned().collect();
+        let clients: Vec<_> = upstream.iter().chain(&sentinels_side).chain(&witness_side).cloned().collect();
+        let read = read_again(&servers, &clients, files.certificate_dates).map_err(|error| error.to_string())?;
+        logins.iter().try_for_each(|login| login.read_again().map(drop))?;
+        reseal()?;
+        read.into_iter().for_each(Renewal::take);
+        warn_of_dates(&files);
+        Ok(())
     };
     let stop = CancellationToken::new();
     let serving = serve(&config, servers, &plane, &stop);
@@ -154,6 +162,38 @@ fn reseal(
         }
         Ok(())
     }
+}
+
+/// Reads all files before anything is swapped: one file that is refused leaves everything in force.
+fn read_again<'a>(
+    servers: &'a [Arc<ServerSide>],
+    clients: &'a [Arc<UpstreamSide>],
+    dates: CertificateDates,
+) -> Result<Vec<Renewal<'a>>, TlsError> {
+    let servers = servers.iter().map(|side| side.read_again(dates));
+    let clients = clients.iter().map(|side| side.read_again(dates));
+    servers.chain(clients).collect()
+}
+
+/// One line for each configured certificate that is outside its dates.
+fn warn_of_dates(config: &Config) {
+    for fault in tls::date_faults(certificates(config)) {
+        tracing::warn!(error = %fault.error, own = fault.own, "a certificate is outside its dates");
+    }
+}
+
+/// Every file with certificates that this process uses.
+pub fn certificates(config: &Config) -> Vec<(&Path, Role)> {
+    let mut files: Vec<_> = ServerSide::certificates(&config.tls).collect();
+    let witness = config.witness.as_ref().and_then(|witness| witness.tls.as_ref());
+    for upstream in config.upstream_tls.iter().chain(&config.sentinels.tls).chain(witness) {
+        files.extend(UpstreamSide::certificates(upstream));
+    }
+    let admin_ca = config.admin_guard.as_ref().and_then(|guard| guard.client_ca.as_deref());
+    files.extend(admin_ca.map(|ca| (ca, Role::Authority)));
+    let mut seen = std::collections::HashSet::new();
+    files.retain(|(file, _)| seen.insert(*file));
+    files
 }
 
 /// TLS of the admin API, where it has a login: our certificate, and the CA of operators' certificates.

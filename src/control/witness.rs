@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::signals::{Signal, Signals};
 use super::{Reason, failed, spawn};
-use crate::config::{Secret, ServerTls};
+use crate::config::{CertificateDates, Secret, ServerTls};
 use crate::io::state_file::StateFile;
-use crate::io::tls::ServerSide;
+use crate::io::tls::{self, Renewal, ServerSide, TlsError};
 use crate::io::witness::{self, Asked, Guard, Listener};
 use crate::io::{clock, notify};
 use crate::topology::failover::witness::{Tenure, Witness};
@@ -33,6 +33,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// TLS of that.
     pub tls: Option<ServerTls>,
+    /// Whether its certificate may be outside its dates at a reload.
+    pub certificate_dates: CertificateDates,
     /// What every question must carry.
     pub token: Option<Secret>,
     /// Where the holders are kept.
@@ -53,6 +55,9 @@ pub fn run(settings: Settings) -> ExitCode {
 
 async fn live(settings: Settings) -> Result<(), Reason> {
     let certified = settings.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let dates = settings.certificate_dates;
+    let files = settings.tls.clone();
+    warn_of_dates(files.as_ref());
     let tls = settings.tls.map(ServerSide::load).transpose()?.map(Arc::new);
     let file = StateFile::new(&settings.state_dir, &format!("witness-{}", settings.listen.port()));
     file.prepare().map_err(|error| format!("{}: {error}", file.path().display()))?;
@@ -72,8 +77,11 @@ async fn live(settings: Settings) -> Result<(), Reason> {
             Some(asked) = asks.recv() => answer(&mut machine, &file, asked).await,
             signal = signals.next() => match signal {
                 Signal::Leave => break,
-                Signal::Reload => match tls.as_ref().map_or(Ok(()), |side| side.reload()) {
-                    Ok(()) => tracing::info!("certificates were read again; new connections use them"),
+                Signal::Reload => match read_again(tls.as_deref(), dates) {
+                    Ok(()) => {
+                        warn_of_dates(files.as_ref());
+                        tracing::info!("certificates were read again; new connections use them");
+                    }
                     Err(error) => tracing::error!(%error, "reload refused; the certificates in force stay"),
                 },
             },
@@ -83,6 +91,16 @@ async fn live(settings: Settings) -> Result<(), Reason> {
     let _ = serving.await;
     tracing::info!("ended");
     Ok(())
+}
+
+fn read_again(tls: Option<&ServerSide>, dates: CertificateDates) -> Result<(), TlsError> {
+    tls.map_or(Ok(()), |side| side.read_again(dates).map(Renewal::take))
+}
+
+fn warn_of_dates(files: Option<&ServerTls>) {
+    for fault in tls::date_faults(files.into_iter().flat_map(ServerSide::certificates)) {
+        tracing::warn!(error = %fault.error, own = fault.own, "a certificate is outside its dates");
+    }
 }
 
 async fn answer(machine: &mut Witness, file: &StateFile, asked: Asked) {

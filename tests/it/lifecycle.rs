@@ -102,6 +102,33 @@ fn a_certificate_that_does_not_load_leaves_the_old_one_in_force() {
 }
 
 #[test]
+fn an_expired_certificate_does_not_replace_a_good_one() {
+    let pair = Pair::start();
+    let proxy = Proxy::with(&pair, "a", Options::default().announce("expired at"));
+    let before = proxy.client().server_certificate();
+    pair.certs.issue_expired("late", &pair.certs.cert, &pair.certs.key);
+    proxy.process.signal("HUP");
+    wait_until("the reload is refused", Duration::from_secs(5), || proxy.process.log().contains("reload refused"));
+    let mut client = Client::connect(proxy.at, &pair.certs.client(None));
+    assert_eq!(client.server_certificate(), before);
+    assert_eq!(client.cmd("PING"), Value::Simple("PONG".into()));
+}
+
+#[test]
+fn with_the_override_an_expired_certificate_is_taken_with_a_warning() {
+    let pair = Pair::start();
+    let options = Options::default().arg("--certificate-dates", "accept").announce("outside its dates");
+    let proxy = Proxy::with(&pair, "a", options);
+    pair.certs.issue_expired("late", &pair.certs.cert, &pair.certs.key);
+    proxy.process.signal("HUP");
+    wait_until("the reload is done", Duration::from_secs(5), || {
+        proxy.process.log().contains("certificates were read again")
+    });
+    assert!(proxy.process.log().contains("outside its dates"), "{}", proxy.process.log());
+    assert!(Client::try_connect(proxy.at, &pair.certs.client(None)).is_err());
+}
+
+#[test]
 fn status_health_and_metrics_tell_the_same_story() {
     let pair = Pair::start();
     let proxies = [Proxy::with(&pair, "a", Options::default()), Proxy::with(&pair, "b", Options::default())];

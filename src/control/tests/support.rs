@@ -187,6 +187,7 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         tls: ServerTls { cert: "none".into(), key: "none".into(), client_ca: None },
+        certificate_dates: config::CertificateDates::Refuse,
         nodes: vec![node("a", 0), node("b", 1)],
         self_node: Some(usize::from(name == "b")),
         upstream_tls: None,

@@ -32,6 +32,11 @@ pub struct Asker {
 }
 
 impl Asker {
+    /// TLS towards the witness, so that its files can be read again.
+    pub fn side(&self) -> Option<Arc<UpstreamSide>> {
+        self.target.tls.as_ref().map(|tls| Arc::clone(&tls.side))
+    }
+
     /// As configured; `None` without a witness.
     ///
     /// # Errors

@@ -40,11 +40,21 @@ impl Certs {
 
     /// Signs a (new) certificate for `localhost`, 127.0.0.1 and 127.0.0.2 into these files.
     pub(crate) fn issue(&self, name: &str, cert_file: &Path, key_file: &Path) {
+        self.issue_until(name, 4000, cert_file, key_file);
+    }
+
+    /// The same, of the last century.
+    pub(crate) fn issue_expired(&self, name: &str, cert_file: &Path, key_file: &Path) {
+        self.issue_until(name, 1999, cert_file, key_file);
+    }
+
+    fn issue_until(&self, name: &str, year: i32, cert_file: &Path, key_file: &Path) {
         let key = KeyPair::generate().unwrap();
         // Both proxies of a pair can then have the same port, as they have in life.
         let names = ["localhost", "127.0.0.1", "127.0.0.2"].map(String::from);
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(cert_file, cert.pem()).unwrap();
         std::fs::write(key_file, key.serialize_pem()).unwrap();
