@@ -242,7 +242,8 @@ fn each_layer_uses_only_what_stands_left_of_it() {
 fn pure_folders_have_no_effects() {
     // The tests of a folder are declared near the head, and hide nothing behind them.
     let declared = "mod x;\n#[cfg(test)]\nmod tests;\n\nuse tokio::net;";
-    let wrong = [("src/session/x.rs", "use tokio::net;"), ("src/patch/x.rs", "x.await;"), ("src/session/mod.rs", declared)];
+    let wrong =
+        [("src/session/x.rs", "use tokio::net;"), ("src/patch/x.rs", "x.await;"), ("src/session/mod.rs", declared)];
     keep(impure, &wrong.map(|(path, text)| Source::new(path, text)));
     let inline = "#[cfg(test)]\n#[expect(clippy::panic, reason = \"x\")]\nmod tests {\n    use tokio::net;\n}";
     assert_eq!(impure(&Source::new("src/session/x.rs", inline)), Vec::<String>::new());
@@ -262,9 +263,12 @@ fn every_file_says_what_it_is_for() {
 fn the_words_of_the_wire_stay_in_protocol() {
     let wrong = ["// the master", "let slave = 1;", "WireRole::Master", "/// Slaves of it."];
     keep(wire_words, &wrong.map(|text| Source::new("src/io/x.rs", text)));
-    for quoted in
-        ["/// `role:master`", "let x = \"role:slave\";", "link.slave_repl_offset", "#[cfg(test)]\nmod tests {\n    let master;\n}"]
-    {
+    for quoted in [
+        "/// `role:master`",
+        "let x = \"role:slave\";",
+        "link.slave_repl_offset",
+        "#[cfg(test)]\nmod tests {\n    let master;\n}",
+    ] {
         assert_eq!(wire_words(&Source::new("src/io/x.rs", quoted)), Vec::<String>::new());
     }
 }
