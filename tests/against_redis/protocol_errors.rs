@@ -6,6 +6,7 @@ use changeover::protocol::inline;
 use changeover::protocol::request::{Framed, Limits, ProtocolError, RequestFramer};
 
 use super::server::Server;
+use super::which::about;
 
 const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -45,6 +46,10 @@ fn refusals_have_the_same_words() {
         b"GET 'a'b\r\n",
     ] {
         let shown = String::from_utf8_lossy(bytes);
+        if bytes == b"GET 'a'b\r\n" && about().valkey && about().version >= (9, 0) {
+            about().left_out("text right behind a closing quote", "Valkey 9 joins it, the proxy refuses it");
+            continue;
+        }
         let reply = ours(bytes).expect_err(&shown).reply();
         let theirs = server.answer(bytes, PATIENCE);
         assert_eq!(String::from_utf8_lossy(&theirs), format!("-{reply}\r\n"), "{shown:?}");

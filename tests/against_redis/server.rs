@@ -1,4 +1,4 @@
-//! One `redis-server` on a Unix socket, for as long as the value lives, and plain talk to it.
+//! One server on a Unix socket, for as long as the value lives, and plain talk to it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -9,6 +9,8 @@ use std::time::Duration;
 use changeover::protocol::reply::{ReplyEnd, ReplyFramer, ReplyLimits};
 use redis_protocol::resp2::decode::decode;
 use redis_protocol::resp2::types::OwnedFrame;
+
+use super::which::about;
 
 /// A server that is stopped on drop.
 pub(crate) struct Server {
@@ -21,7 +23,7 @@ impl Server {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("redis.sock");
-        let child = Command::new("redis-server")
+        let child = Command::new(&about().program)
             .args(["--port", "0", "--save", "", "--unixsocket"])
             .arg(&socket)
             .arg("--dir")

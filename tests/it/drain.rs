@@ -29,6 +29,39 @@ fn end(mut proxy: Proxy) {
 }
 
 #[test]
+fn readiness_falls_first_and_everybody_is_served_meanwhile() {
+    let pair = Pair::start();
+    let options = Options::default().arg("--drain-notice", "1h").arg("--drain-spread", "0s");
+    let proxy = Proxy::with(&pair, "a", options);
+    let mut old = proxy.client();
+    old.cmd("SET k 1");
+    assert!(proxy.operate("drain --no-wait").status.success());
+    assert_eq!(proxy.http("/readyz").0, 503);
+    for _ in 0..20 {
+        assert_eq!(old.cmd("GET k"), Value::from("1"));
+        assert_eq!(proxy.client().cmd("GET k"), Value::from("1"), "a new client is served as well");
+        pause(20);
+    }
+    assert!(proxy.operate("undrain").status.success());
+    wait_until("it is ready again", Duration::from_secs(5), || proxy.http("/readyz").0 == 200);
+    assert_eq!(old.cmd("GET k"), Value::from("1"));
+}
+
+#[test]
+fn after_the_notice_the_drain_goes_on_by_itself() {
+    let pair = Pair::start();
+    let options = Options::default().arg("--drain-notice", "500ms").arg("--drain-spread", "0s");
+    let mut proxy = Proxy::with(&pair, "a", options);
+    let mut client = proxy.client();
+    client.cmd("PING");
+    let began = now();
+    proxy.process.signal("TERM");
+    assert!(client.read_to_end().is_empty());
+    assert!(began.elapsed() >= Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(proxy.process.end(Duration::from_secs(20)).success());
+}
+
+#[test]
 fn a_drained_process_stays_and_serves_again() {
     let pair = Pair::start();
     let proxy = Proxy::with(&pair, "a", quick("10s"));

@@ -8,6 +8,9 @@
 //!        listener is open again
 //! ```
 //!
+//! A drain begins with its notice: readiness is false, the pair knows, and the workers know nothing yet. Load balancers
+//! look away while every client is served.
+//!
 //! With `stop` (SIGTERM, `drain --stop`) the process ends once it is drained; otherwise it goes on without clients, and
 //! still follows the roles and holds with the pair, until it is told to serve again or to stop.
 
@@ -28,6 +31,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A drain, from its order to the end of the process or to the return.
 #[derive(Debug)]
 pub(super) struct Leaving {
+    /// When it was ordered: the notice begins.
+    since: Duration,
     drain: Drain,
     drained: Vec<bool>,
     tally: DrainTally,
@@ -38,12 +43,15 @@ pub(super) struct Leaving {
     at_once: bool,
     /// Told to serve again; the listener is not open yet.
     returning: bool,
+    /// The workers know of it: the notice is over.
+    told: bool,
 }
 
 impl Leaving {
-    /// What the workers are told.
-    pub(super) fn orders(&self) -> Option<Drain> {
-        (!self.returning).then_some(self.drain)
+    /// What the workers are told; nothing before the notice is over.
+    pub(super) fn orders(&mut self, now: Duration) -> Option<Drain> {
+        self.told |= now >= self.drain.began;
+        (self.told && !self.returning).then_some(self.drain)
     }
 
     fn all_drained(&self) -> bool {
@@ -77,16 +85,23 @@ impl Owner {
             }
             None => {
                 let id = self.begin_event(None);
-                let drain = Drain { id, began: now, spread: times.spread, deadline: now + times.deadline };
+                let began = now + times.notice;
+                let drain = Drain { id, began, spread: times.spread, deadline: began + times.deadline };
                 let before = Totals::of(&self.stats);
                 let drained = vec![false; self.config.workers];
                 let tally = DrainTally::default();
-                let leaving = Leaving { drain, drained, tally, before, stop, at_once: false, returning: false };
+                let returning = false;
+                let (told, at_once) = (false, false);
+                let leaving = Leaving { since: now, drain, drained, tally, before, stop, at_once, returning, told };
                 self.leaving = Some(leaving);
                 self.events.draining(true);
-                tracing::info!(why, stop, deadline = ?times.deadline, "draining");
+                tracing::info!(why, stop, notice = ?times.notice, deadline = ?times.deadline, "draining");
                 let open = Totals::of(&self.stats).gauge(Gauge::ConnectionsOpen);
-                self.enter(What::DrainBegan { why: why.to_owned(), open, deadline_ms: whole_ms(times.deadline) });
+                self.enter(What::DrainBegan {
+                    why: why.to_owned(),
+                    open,
+                    deadline_ms: whole_ms(times.notice + times.deadline),
+                });
                 if self.elsewhere(now) == Elsewhere::Nowhere {
                     tracing::info!(
                         "no other process of the pair is heard that serves: clients are not told where to go"
@@ -97,7 +112,7 @@ impl Owner {
         }
         self.dirty = true;
         if stop {
-            notify::stopping("draining", times.deadline + GRACE);
+            notify::stopping("draining", times.notice + times.deadline + GRACE);
         } else {
             notify::status("draining");
         }
@@ -112,6 +127,12 @@ impl Owner {
         leaving.returning = true;
         self.dirty = true;
         tracing::info!("told to serve again");
+        if !leaving.told {
+            // Their listener was never shut.
+            let status = self.drain_status(now);
+            self.handle_listening(now);
+            return status.ok_or_else(|| Refused::because("no drain is under way"));
+        }
         self.drain_status(now).ok_or_else(|| Refused::because("no drain is under way"))
     }
 
@@ -138,7 +159,7 @@ impl Owner {
         if !leaving.all_drained() {
             return;
         }
-        let (tally, took) = (&leaving.tally, now.saturating_sub(leaving.drain.began));
+        let (tally, took) = (&leaving.tally, now.saturating_sub(leaving.since));
         for ((why, library), count) in &tally.cut {
             tracing::warn!(why = why.name(), library, count, "cut at the drain's deadline");
         }
@@ -173,8 +194,13 @@ impl Owner {
         })
     }
 
-    pub(super) fn leaving_due(&self) -> Option<Duration> {
-        self.leaving.as_ref().filter(|leaving| leaving.stop).map(|leaving| leaving.drain.deadline + GRACE)
+    /// The end of the notice, then the end of the process.
+    pub(super) fn leaving_due(&self, now: Duration) -> Option<Duration> {
+        let leaving = self.leaving.as_ref()?;
+        if now < leaving.drain.began {
+            return Some(leaving.drain.began);
+        }
+        leaving.stop.then_some(leaving.drain.deadline + GRACE)
     }
 
     pub(super) fn drain_status(&self, now: Duration) -> Option<DrainStatus> {
@@ -186,7 +212,7 @@ impl Owner {
             count: *count,
         });
         Some(DrainStatus {
-            since_ms: whole_ms(now.saturating_sub(leaving.drain.began)),
+            since_ms: whole_ms(now.saturating_sub(leaving.since)),
             left_ms: whole_ms(leaving.drain.deadline.saturating_sub(now)),
             open: totals.gauge(Gauge::ConnectionsOpen),
             closed: leaving.since(&totals, Counter::ClosedDrain),
@@ -202,7 +228,7 @@ impl Owner {
     pub(super) fn farewell(&mut self, now: Duration) {
         if let Some(leaving) = self.leaving.as_ref().filter(|leaving| !leaving.all_drained()) {
             let open = Totals::of(&self.stats).gauge(Gauge::ConnectionsOpen);
-            let took = now.saturating_sub(leaving.drain.began);
+            let took = now.saturating_sub(leaving.since);
             tracing::info!(open, ?took, "ending although not everybody has left");
         }
         self.say(Kind::Leave, now);

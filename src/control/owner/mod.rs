@@ -297,7 +297,7 @@ impl Owner {
             self.holding.poll_timeout(),
             self.changes.poll_timeout(),
             self.switchover_due(),
-            self.leaving_due(),
+            self.leaving_due(now),
             self.failover.as_ref().and_then(Failover::poll_timeout),
             Some(self.presence_due),
             Some(self.status_due),
@@ -323,7 +323,7 @@ impl Owner {
     }
 
     fn publish_orders(&mut self, now: Duration) {
-        let drain = self.leaving.as_ref().and_then(leave::Leaving::orders);
+        let drain = self.leaving.as_mut().and_then(|leaving| leaving.orders(now));
         let replica = self.replica_there(now);
         let view = self.topology.view();
         let suspended = self.failover.as_ref().is_some_and(Failover::suspends);

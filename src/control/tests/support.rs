@@ -202,7 +202,11 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         lanes: true,
         state_dir: pair.dir().join(format!("state-{name}")),
         hold: HoldLimits { time: Duration::from_secs(3), bytes: 1 << 20, requests: 1000 },
-        drain: DrainTimes { spread: Duration::from_millis(100), deadline: Duration::from_secs(1) },
+        drain: DrainTimes {
+            notice: Duration::ZERO,
+            spread: Duration::from_millis(100),
+            deadline: Duration::from_secs(1),
+        },
         probe: ProbeTimes {
             interval: Duration::from_millis(100),
             fast_interval: Duration::from_millis(5),

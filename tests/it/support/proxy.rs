@@ -92,6 +92,10 @@ impl Proxy {
         if !options.args.iter().any(|arg| arg == "--workers") {
             command.args(["--workers", "2"]);
         }
+        // Only the stories about it have the time that load balancers are given.
+        if !options.args.iter().any(|arg| arg == "--drain-notice") {
+            command.args(["--drain-notice", "0s"]);
+        }
         // The same stories with an upstream for every client: `make test-lanes-off`.
         if let (Ok(lanes), false) =
             (std::env::var("CHANGEOVER_TEST_LANES"), options.args.iter().any(|a| a == "--lanes"))
