@@ -14,8 +14,9 @@ use super::keys::{self, Fallback, Key};
 use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
-    Admin, AdminGuard, Advertised, CertificateDates, ChannelSecret, ClientLimits, Config, DrainTimes, Durability, Failover, FailoverMode,
-    HoldLimits, Node, Notices, ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, Upstreams, admin_token, value,
+    Admin, AdminGuard, Advertised, CertificateDates, ChannelSecret, ClientLimits, Config, DrainTimes, Durability,
+    Failover, FailoverMode, HoldLimits, Node, Notices, ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, Upstreams,
+    admin_token, value,
 };
 
 mod witness;

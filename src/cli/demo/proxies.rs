@@ -77,6 +77,8 @@ impl Proxies {
             "pair",
         ]);
         command.args(["--metrics", &format!("127.0.0.1:{metrics}"), "--workers", &workers.to_string()]);
+        // No load balancer looks at them.
+        command.args(["--drain-notice", "0s"]);
         command.arg("--cert").arg(&certs.cert).arg("--key").arg(&certs.key);
         command.arg("--channel-secret-file").arg(&certs.secret);
         command.arg("--state-dir").arg(home.join("state"));
