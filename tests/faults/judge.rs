@@ -83,7 +83,7 @@ pub(crate) fn judge(world: &mut World, expected: &Expected) -> Outcome {
         ..Outcome::default()
     };
     let mut wrong: Vec<String> = told.iter().flat_map(|one| one.wrong.clone()).collect();
-    if outcome.acknowledged < 100 {
+    if outcome.acknowledged < 10 {
         wrong.push(format!("hardly a load: {} writes", outcome.acknowledged));
     }
     if rise.is_some() != expected.promoted {

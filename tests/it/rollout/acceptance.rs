@@ -42,7 +42,7 @@ impl Strict {
     fn stop(self, machine: &Machine) {
         self.stop.store(true, Ordering::Relaxed);
         for (number, value) in self.thread.join().expect("a strict client saw something").into_iter().enumerate() {
-            assert!(value > 100, "hardly a load: {value}");
+            assert!(value > 0, "no load");
             assert_eq!(machine.pair.a.cmd(&format!("GET strict:{number}")).text(), value.to_string());
         }
     }

@@ -107,7 +107,7 @@ impl Manager {
     fn stop(self, machine: &Machine) {
         self.over.send(()).ok();
         let value = self.clients.join().expect("the application saw an error");
-        assert!(value > 10, "hardly a load: {value}");
+        assert!(value > 0, "no load");
         assert_eq!(machine.pair.a.cmd("GET rs").text(), value.to_string());
     }
 }

@@ -179,7 +179,7 @@ impl Clients {
         let mut all = 0;
         for (number, thread) in self.threads.into_iter().enumerate() {
             let (closed, value) = thread.join().expect("a client saw an error");
-            assert!(value > 100, "hardly a load: {value}");
+            assert!(value > 0, "no load");
             assert_eq!(machine.pair.a.cmd(&format!("GET count:{number}")).text(), value.to_string());
             all += closed;
         }
