@@ -13,11 +13,15 @@ use crate::protocol::{encode, inline};
 use super::blocking::Deadline;
 use super::entry::Entry;
 use super::identity::Telling;
+use super::machine::stateful;
 use super::receipt::NO_REPLICAS;
 use super::reserved;
 use super::subscription::Confirmations;
 use super::{Home, Kind, Phase, Session, WINDOW};
 
+/// A command that changes the connection may be so many times larger than others, and so large in any case.
+const STATE_FACTOR: usize = 16;
+const STATE_LEAST: usize = 64 * 1024;
 /// Bytes of a streamed command that may wait for the upstream.
 const STREAM_BACKLOG: usize = 64 * 1024;
 
@@ -57,9 +61,9 @@ impl Session {
             _ if self.stream.arriving() => self.stream.backlog() < STREAM_BACKLOG,
             _ => {
                 let kept = self.pipeline.len() - self.pipeline.delivered_bytes();
-                let room = self.pipeline.undelivered() < WINDOW && kept < self.budget;
+                let room = self.pipeline.undelivered() < WINDOW && kept < self.allowance();
                 !self.stream.open()
-                    && !self.transaction.raw_ahead
+                    && !self.transaction.barrier
                     && !self.leaving_lane()
                     && self.tail.is_none()
                     && !self.maintenance.waits()
@@ -84,6 +88,9 @@ impl Session {
         match framed {
             Framed::More if matches!(self.phase, Phase::Raw) => self.pass_raw(),
             Framed::More if self.large_ahead() => {
+                if self.ahead_is_state() {
+                    return self.malformed(&ProtocolError::BulkLength);
+                }
                 self.moved_much();
                 if self.may_stream() {
                     match self.publishes_reserved() {
@@ -175,24 +182,35 @@ impl Session {
         let command = self.pipeline.unfinished();
         let found = self.classify(command, shape.name, shape.second);
         let class = match found.map_or(Class::Admin, |found| found.class) {
-            // With arguments they are refused, and begin or end nothing.
-            Class::Transaction(Transaction::Multi | Transaction::Exec | Transaction::Discard) if shape.args != 1 => {
+            // With arguments they are refused, and begin or end nothing. (EXEC ends the transaction all the same.)
+            Class::Transaction(Transaction::Multi | Transaction::Discard) | Class::Connection(Connection::Reset)
+                if shape.args != 1 =>
+            {
                 Class::Harmless
             }
             class => class,
         };
-        if let Some(answer) = self.transaction.admit(class, self.state.resp3()) {
+        if let Some(answer) = self.transaction.admit(class, self.server.state.resp3()) {
             self.pipeline.drop_unfinished();
             return self.answer_ourselves(class, answer);
         }
         let queued = self.transaction.queueing(class);
+        self.transaction.barrier |= shape.args != 1 && matches!(class, Class::Transaction(Transaction::Exec));
         self.close_batch(class, found);
         let receipt = self.wants_receipt(class, found, queued);
         let scan = class == Class::Scan && !queued;
         if scan {
             self.unmark_cursor();
         }
+        let guards = self.transaction.guards(class);
+        if guards > 0 {
+            let mut questions = BytesMut::new();
+            super::guard::guards(guards, &mut questions);
+            self.pipeline.append(&questions);
+        }
         self.pipeline.push(Entry {
+            alone: self.transaction.alone(class),
+            guards,
             // Asked again, a scan begins again: that does no harm.
             class: if scan { Class::Read } else { class },
             blocks: !queued && found.is_some_and(|found| found.blocks.is_some()),
@@ -215,7 +233,14 @@ impl Session {
 
     pub(super) fn answer_ourselves(&mut self, class: Class, answer: Bytes) {
         let queued = self.transaction.queueing(class);
-        self.tally.authored += u64::from(answer.first() == Some(&b'-'));
+        let refused = answer.first() == Some(&b'-');
+        self.tally.authored += u64::from(refused);
+        if queued && refused && !self.closing {
+            self.transaction.refused_dead();
+            if !self.transaction.dead() {
+                return self.refuse_queued(answer);
+            }
+        }
         self.pipeline.push(Entry { in_transaction: queued, answer: Some(answer), ..Entry::new(Class::Admin) });
     }
 
@@ -271,7 +296,21 @@ impl Session {
 
     /// The unfinished command is over the budget.
     pub(super) fn large_ahead(&self) -> bool {
-        !self.is_raw() && self.pipeline.unfinished().len() >= self.budget
+        !self.is_raw() && self.pipeline.unfinished().len() >= self.allowance()
+    }
+
+    /// Bytes that an unfinished command may have and still be kept. What changes the connection has to be known to the
+    /// end, since another upstream must be told the same.
+    fn allowance(&self) -> usize {
+        let long = self.pipeline.unfinished().len() >= self.budget;
+        if long && self.ahead_is_state() { (self.budget * STATE_FACTOR).max(STATE_LEAST) } else { self.budget }
+    }
+
+    /// The unfinished command changes the connection, or a transaction.
+    fn ahead_is_state(&self) -> bool {
+        let command = self.pipeline.unfinished();
+        let found = self.framer.name().and_then(|name| self.classify(command, name, self.framer.second()));
+        found.is_some_and(|found| stateful(found.class) || matches!(found.class, Class::Transaction(_)))
     }
 
     /// The unfinished large command gets this answer; what still arrives of it is dropped.
@@ -296,6 +335,34 @@ impl Session {
         let receipt = self.wants_receipt(class, found, queued);
         self.pipeline.push(Entry { in_transaction: queued, streamed: true, receipt, ..Entry::new(class) });
         self.stream.begin(bytes);
+    }
+}
+
+impl Session {
+    /// A MULTI was refused: what was taken behind it as queued is not.
+    pub(super) fn expect_outside(&mut self) {
+        let mut pipeline = std::mem::take(&mut self.pipeline);
+        let mut inside = false;
+        for (entry, command) in pipeline.undelivered_with_bytes().skip(1) {
+            match entry.class {
+                Class::Transaction(Transaction::Multi) => inside = true,
+                class if ends_transaction(class) => inside = false,
+                class if entry.in_transaction && !inside => {
+                    entry.in_transaction = false;
+                    let Ok((_, Framed::Command(shape))) = RequestFramer::new(self.settings.limits).scan(command) else {
+                        continue;
+                    };
+                    let found = self.classify(command, shape.name, shape.second);
+                    let names = usize::try_from(shape.args).unwrap_or(1).saturating_sub(1);
+                    entry.blocks = found.is_some_and(|found| found.blocks.is_some());
+                    entry.confirmations = Confirmations::of(class, names).map(Box::new);
+                }
+                _ => {}
+            }
+        }
+        pipeline.reckon_stops();
+        self.pipeline = pipeline;
+        self.transaction.expect(inside);
     }
 }
 

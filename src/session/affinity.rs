@@ -212,7 +212,7 @@ impl Session {
     pub fn free(&self) -> bool {
         let sending = self.pipeline.undelivered() > 0 || self.begun() || self.naming() || self.unfamiliar.is_some();
         let under_way = sending || self.is_raw() || self.large_ahead();
-        let state = self.transaction.open() || self.transaction.ties() || self.state.switched() || self.subscribed();
+        let state = self.transaction_ties() || self.server.state.switched() || self.subscribed();
         !under_way && !state && !self.affinity.tied && matches!(self.phase, Phase::Open | Phase::Detached)
     }
 

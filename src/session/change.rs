@@ -8,6 +8,7 @@ use crate::protocol::command::{Class, Transaction};
 use crate::protocol::encode;
 use crate::protocol::refusal::Refusal;
 
+use super::guard::Guarded;
 use super::stream::Stream;
 use super::transaction::{doubt_queued, settle_exec};
 use super::{Phase, Session};
@@ -19,10 +20,14 @@ impl Session {
         let unblocked = matches!(self.phase, Phase::Refused(Refusal::Unblocked));
         let refused = self.refusing();
         let half = self.assembly.half_delivered();
+        if self.uncertain {
+            (self.closing, self.lost) = (true, true);
+        }
         if half || matches!(self.phase, Phase::Raw) {
             self.sever(half);
         }
         self.assembly.reset();
+        self.guarded = Guarded::default();
         self.stay();
         self.raw.clear();
         self.cutover = None;
@@ -30,14 +35,18 @@ impl Session {
         self.marker_unanswered = false;
         if !matches!(self.phase, Phase::Detached) {
             self.lose_stream();
-            let mut unknown = 0;
+            let (mut unknown, mut unsure) = (0, false);
             for entry in self.pipeline.in_flight_mut().filter(|entry| entry.answer.is_none()) {
                 if !unblocked && !entry.may_repeat() {
                     entry.answer = Some(Bytes::from_static(UNKNOWN));
                     unknown += 1;
+                    // It may have logged in, or chosen a database: nobody knows where the client stands now.
+                    unsure |= entry.alone;
                 }
             }
             self.tally.unknown += unknown;
+            self.closing |= unsure;
+            self.lost |= unsure;
             self.lose_receipts();
             let settled = settle_exec(self.pipeline.undelivered_mut());
             self.settled(settled);
@@ -83,10 +92,15 @@ impl Session {
         self.pipeline.skip_answered();
     }
 
+    /// Before [`Session::expire`] the upstream has to be left: it has begun something that ends here.
+    pub fn must_leave_to_expire(&self) -> bool {
+        self.begun() || self.refusing() || self.half_queued()
+    }
+
     /// A hold has reached a limit: everything that waits is answered with `text` (an error without its dash), and was
     /// not executed.
     pub fn expire(&mut self, text: &str, out: &mut BytesMut) -> u64 {
-        if self.begun() || self.refusing() {
+        if self.must_leave_to_expire() {
             self.detach(out);
         }
         if self.severed {
@@ -97,7 +111,7 @@ impl Session {
         encode::error(&mut answer, text);
         let answer = answer.freeze();
         let mut count = 0;
-        let (mut ended, mut hurt) = (false, false);
+        let (mut ended, mut hurt) = (false, self.large_ahead() && self.transaction.queueing(Class::Admin));
         for entry in self.pipeline.waiting_mut().filter(|entry| entry.answer.is_none()) {
             entry.answer = Some(answer.clone());
             ended |= matches!(entry.class, Class::Transaction(Transaction::Exec));
@@ -105,6 +119,12 @@ impl Session {
             count += u64::from(entry.silent.is_none());
         }
         self.pipeline.skip_answered();
+        if ended {
+            // EXEC failed without having been sent: the transaction is over for the client, and so it is for us.
+            self.pipeline.release_delivered();
+        } else if hurt {
+            self.abort_transaction();
+        }
         if self.large_ahead() {
             self.refuse_large(answer.clone());
             count += 1;
@@ -112,12 +132,6 @@ impl Session {
         count += u64::from(self.answer_naming(&answer));
         self.tally.authored += count;
         self.tally.expired += count;
-        if ended {
-            // EXEC failed without having been sent: the transaction is over for the client, and so it is for us.
-            self.pipeline.release_delivered();
-        } else if hurt {
-            self.abort_transaction();
-        }
         self.deliver(out);
         count
     }

@@ -60,8 +60,8 @@ impl Session {
     pub fn begin_cutover(&mut self, marker: Vec<u8>) {
         let mut aside = BytesMut::new();
         encode::command(&mut aside, &[b"SUBSCRIBE", &marker]);
-        let mut preamble = self.state.preamble(self.identity.told.is_some(), None);
-        self.subscriptions.say(&mut preamble);
+        let mut preamble = self.server.state.preamble(self.identity.told.is_some(), None);
+        self.server.subscriptions.say(&mut preamble);
         preamble.subscribe(&[b"SUBSCRIBE", &marker]);
         self.cutover = Some(Box::new(Cutover {
             marker,
@@ -81,13 +81,24 @@ impl Session {
     /// Bytes for the upstream that are no command of the client: about markers, the last one's end before the next.
     pub(super) fn aside(&self) -> &[u8] {
         match &self.cutover {
+            _ if self.aside_would_be_queued() => &[],
             Some(cutover) if self.parting.is_empty() => &cutover.aside,
             _ => &self.parting,
         }
     }
 
+    /// The upstream stands between MULTI and EXEC: it would queue what we say about markers, and answer `+QUEUED` into
+    /// the client's replies.
+    fn aside_would_be_queued(&self) -> bool {
+        (self.cutover.is_some() || !self.parting.is_empty())
+            && (self.server.in_multi() || self.pipeline.multi_in_flight())
+    }
+
     /// The upstream took `count` of them; false when there were none.
     pub(super) fn sent_aside(&mut self, count: usize) -> bool {
+        if self.aside_would_be_queued() {
+            return false;
+        }
         if !self.parting.is_empty() {
             drop(self.parting.split_to(count.min(self.parting.len())));
             return true;
@@ -172,7 +183,8 @@ impl Session {
 
     /// There will be no marker: better now than later.
     pub fn must_cut_over_with_gap(&self) -> bool {
-        self.cutover.as_ref().is_some_and(|cutover| cutover.denied && cutover.new >= Side::Listening)
+        let unmarked = |cutover: &Cutover| cutover.denied || !cutover.begun && self.aside_would_be_queued();
+        self.cutover.as_ref().is_some_and(|cutover| unmarked(cutover) && cutover.new >= Side::Listening)
     }
 
     /// The old upstream is lost, and what the second one has said since the marker is all that can follow what the old
@@ -212,6 +224,12 @@ impl Session {
             self.learn(actual);
         }
         self.assembly.resume(cutover.partial);
+        // The second upstream knows nothing of a transaction: it is replayed there, and what waits is said anew.
+        self.lose_transaction();
+        self.tally.resent_lost += self.pipeline.rewind();
+        self.recall_naming();
+        self.restart_scans();
+        self.shorten_blocking();
         self.deliver(out);
     }
 

@@ -19,6 +19,10 @@ pub(super) enum Ours {
     Receipt,
     /// Nothing: the command matters, not its reply.
     Nothing,
+    /// Who the server takes the client for, and what it calls it (`machine.rs`).
+    User,
+    /// See `User`.
+    Name,
 }
 
 /// One command of the client.
@@ -58,6 +62,13 @@ pub(super) struct Entry {
     pub doubtful: bool,
     /// It was passed through without being kept: it cannot be sent again.
     pub streamed: bool,
+    /// It is sent only when everything before it is answered, and nothing is sent behind it until it is answered.
+    pub alone: bool,
+    /// It is EXEC, and ends with so many questions that are ours (`guard.rs`).
+    pub guards: u8,
+    /// The client gets this instead of the reply: it stands for a command that we refuse, so that the server aborts the
+    /// transaction as well.
+    pub instead: Option<Box<Bytes>>,
     /// The reply, when it is known before its turn.
     pub answer: Option<Bytes>,
 }
@@ -83,6 +94,9 @@ impl Entry {
             unconfirmed: false,
             doubtful: false,
             streamed: false,
+            alone: false,
+            guards: 0,
+            instead: None,
             answer: None,
         }
     }
@@ -90,6 +104,11 @@ impl Entry {
     /// What stands behind it cannot leave in one piece with what stands before.
     pub(super) fn holds_up(&self) -> bool {
         self.answer.is_some() || self.doubtful
+    }
+
+    /// Nothing is sent behind it until it is answered.
+    pub(super) fn stops(&self) -> bool {
+        self.blocks || self.alone
     }
 
     /// Sending it twice has the effect of sending it once.

@@ -108,7 +108,7 @@ impl Session {
             }
             Telling::Redirection => {
                 let (at, actual) = whole_number(reply).or_else(|| field(reply, b"redirect"))?;
-                let told = self.state.redirection().unwrap_or(mark.id(actual));
+                let told = self.server.state.redirection().unwrap_or(mark.id(actual));
                 Some(spliced(reply, at, told))
             }
             Telling::Killed => None,
@@ -157,7 +157,7 @@ impl Session {
     pub(super) fn tell_broken_redirection(&self, push: &[u8]) -> Option<BytesMut> {
         const BROKEN: &[u8] = b">2\r\n$21\r\ntracking-redir-broken\r\n";
         let (at, actual) = whole_number(push.strip_prefix(BROKEN)?)?;
-        let told = self.state.redirection().or_else(|| self.upstream_mark.map(|mark| mark.id(actual)))?;
+        let told = self.server.state.redirection().or_else(|| self.upstream_mark.map(|mark| mark.id(actual)))?;
         Some(spliced(push, at.start + BROKEN.len()..at.end + BROKEN.len(), told))
     }
 
@@ -172,9 +172,9 @@ impl Session {
         if self.assembly.half_delivered() {
             return false;
         }
-        if self.state.resp3() {
+        if self.server.state.resp3() {
             out.extend_from_slice(super::change::FLUSH_ALL);
-        } else if self.subscriptions.hears_invalidations() {
+        } else if self.server.subscriptions.hears_invalidations() {
             out.extend_from_slice(FLUSH_ALL_MESSAGE);
         }
         true
@@ -182,7 +182,7 @@ impl Session {
 
     /// Invalidations of this client go to another.
     pub fn redirects(&self) -> bool {
-        self.state.redirection().is_some()
+        self.server.state.redirection().is_some()
     }
 
     /// The process that the upstream leads to.
@@ -200,14 +200,14 @@ impl Session {
         if self.severed {
             return;
         }
-        if self.state.tracking() {
-            match self.state.redirection() {
+        if self.server.state.tracking() {
+            match self.server.state.redirection() {
                 Some(told) => self.voided = Some(told),
-                None if self.state.resp3() => out.extend_from_slice(super::change::FLUSH_ALL),
+                None if self.server.state.resp3() => out.extend_from_slice(super::change::FLUSH_ALL),
                 None => {}
             }
         }
-        if self.subscriptions.hears_invalidations() && !self.state.resp3() {
+        if self.server.subscriptions.hears_invalidations() && !self.server.state.resp3() {
             out.extend_from_slice(FLUSH_ALL_MESSAGE);
         }
     }

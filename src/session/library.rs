@@ -166,7 +166,7 @@ impl Session {
 
     /// When this client's connection may be closed.
     pub fn moment(&self) -> Moment {
-        self.library().moment(self.state.resp3())
+        self.library().moment(self.server.state.resp3())
     }
 
     /// What is unfinished; `None` at a quiet moment.
@@ -176,7 +176,7 @@ impl Session {
         }
         Some(match () {
             () if self.is_raw() => Unfinished::Raw,
-            () if self.transaction.open() || self.transaction.watching() => Unfinished::Transaction,
+            () if self.in_transaction() || self.server.watching() => Unfinished::Transaction,
             () if self.blocked() => Unfinished::Blocked,
             () if self.framer.in_command() || self.stream.open() => Unfinished::Speaking,
             () => Unfinished::Owed,

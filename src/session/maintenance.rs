@@ -58,7 +58,7 @@ impl Maintenance {
 impl Session {
     /// The client asked for maintenance notifications, with endpoints of this kind.
     pub fn opted_in(&self) -> Option<Endpoint> {
-        self.maintenance.wanted.filter(|_| self.state.resp3())
+        self.maintenance.wanted.filter(|_| self.server.state.resp3())
     }
 
     /// A whole frame that is no reply may be put before whatever the client gets next.
@@ -113,7 +113,11 @@ impl Session {
             },
             _ => return Err("ERR syntax error, expected ON [moving-endpoint-type TYPE] or OFF".to_owned()),
         };
-        if self.state.resp3() { Ok(Some(wanted)) } else { Err("ERR maintenance notifications need RESP3".to_owned()) }
+        if self.server.state.resp3() {
+            Ok(Some(wanted))
+        } else {
+            Err("ERR maintenance notifications need RESP3".to_owned())
+        }
     }
 }
 

@@ -30,8 +30,10 @@ mod credit;
 mod cutover;
 mod entry;
 mod greeting;
+mod guard;
 mod identity;
 mod library;
+mod machine;
 pub mod maintenance;
 mod mark;
 mod naming;
@@ -63,15 +65,15 @@ use crate::protocol::request::{Limits, RequestFramer, Shape};
 use affinity::Affinity;
 use credit::Credit;
 use cutover::Cutover;
+use guard::Guarded;
 use identity::Identity;
 use library::Unblocking;
+use machine::Machine;
 use maintenance::Maintenance;
 use naming::Naming;
 use pipeline::Pipeline;
-use preamble::ConnectionState;
 use replies::Assembly;
 use stream::Stream;
-use subscription::Subscriptions;
 use tail::Tail;
 use transaction::TransactionState;
 
@@ -115,10 +117,9 @@ pub struct Session {
     settings: Rc<Settings>,
     framer: RequestFramer,
     pipeline: Pipeline,
-    state: ConnectionState,
+    server: Machine,
     transaction: TransactionState,
     affinity: Affinity,
-    subscriptions: Subscriptions,
     cutover: Option<Box<Cutover>>,
     /// For the upstream: the end of its subscription to a marker.
     parting: BytesMut,
@@ -132,6 +133,8 @@ pub struct Session {
     unfamiliar: Option<Shape>,
     /// Nobody will explain the command that is being taken.
     unexplained: bool,
+    /// The server may take the client for somebody else than is known here: it cannot be brought to another upstream.
+    uncertain: bool,
     /// Somebody explains commands.
     explains: bool,
     /// See [`Session::take_verdict`].
@@ -144,6 +147,7 @@ pub struct Session {
     credit: Credit,
     /// See [`Session::answered`].
     answered: u64,
+    guarded: Guarded,
     stream: Stream,
     maintenance: Maintenance,
     unblocking: Unblocking,
@@ -205,10 +209,9 @@ impl Session {
             framer: RequestFramer::new(settings.limits),
             settings,
             pipeline: Pipeline::default(),
-            state: ConnectionState::default(),
+            server: Machine::default(),
             transaction: TransactionState::default(),
             affinity,
-            subscriptions: Subscriptions::default(),
             cutover: None,
             parting: BytesMut::new(),
             marker_unanswered: false,
@@ -218,6 +221,7 @@ impl Session {
             vocabulary: Rc::default(),
             unfamiliar: None,
             unexplained: false,
+            uncertain: false,
             explains: false,
             verdict: None,
             doomed: false,
@@ -225,6 +229,7 @@ impl Session {
             assembly: Assembly::default(),
             credit: Credit::default(),
             answered: 0,
+            guarded: Guarded::default(),
             stream: Stream::default(),
             maintenance: Maintenance::default(),
             unblocking: Unblocking::No,
@@ -260,7 +265,7 @@ impl Session {
 
     /// Bytes kept for this client.
     pub fn kept(&self) -> usize {
-        self.pipeline.len() + self.stream.backlog() + self.raw.len() + self.subscriptions.bytes()
+        self.pipeline.len() + self.stream.backlog() + self.raw.len() + self.server.subscriptions.bytes()
     }
 
     // ---- the upstream ----
@@ -269,7 +274,7 @@ impl Session {
     pub fn attach(&mut self) {
         self.upstream_mark = self.mark;
         self.identity.actual = None;
-        match self.state.redirection() {
+        match self.server.state.redirection() {
             Some(_) => self.phase = Phase::Asking,
             None => self.greet(None),
         }
@@ -279,12 +284,12 @@ impl Session {
     fn greet(&mut self, redirection: Option<u64>) {
         self.shorten_blocking();
         self.recall_receipts();
-        let mut preamble = self.state.preamble(self.identity.told.is_some(), redirection);
+        let mut preamble = self.server.state.preamble(self.identity.told.is_some(), redirection);
         if self.settings.lanes && self.pipeline.waits_for_replicas() && preamble.replies == 0 {
             // WAIT covers what was written before the last command of the same connection.
             preamble.say(&[b"PING"]);
         }
-        self.subscriptions.say(&mut preamble);
+        self.server.subscriptions.say(&mut preamble);
         self.phase = Greeting::new(preamble).map_or(Phase::Open, Phase::Greeting);
         self.enter_raw();
     }
@@ -304,7 +309,7 @@ impl Session {
 
     /// Grows whenever the client's user may have become another.
     pub fn logins(&self) -> u64 {
-        self.state.logins()
+        self.server.state.logins()
     }
 
     /// Once the session has left its own upstream, `RESET` makes that one as good as new for another client: nothing is
@@ -315,22 +320,23 @@ impl Session {
             && !self.marker_unanswered
             && self.assembly.idle()
             && self.cutover.is_none();
-        let plain = !self.affinity.tied() && !self.state.switched() && !self.subscribed() && self.parting.is_empty();
+        let plain =
+            !self.affinity.tied() && !self.server.state.switched() && !self.subscribed() && self.parting.is_empty();
         let told = self.upstream_mark.zip(self.identity.actual).map(|(mark, actual)| mark.id(actual));
         // An id that a client was told must not become another client's.
         let named = told.is_some() && told == self.identity.told;
-        let transaction = self.transaction.open() || self.transaction.ties();
+        let transaction = self.transaction_ties();
         matches!(self.phase, Phase::Open) && idle && plain && !named && !transaction
     }
 
     /// The own upstream was told what the client's library is called.
     pub fn names_library(&self) -> bool {
-        self.state.names_library()
+        self.server.state.names_library()
     }
 
     /// Which lanes this session may share.
     pub fn lane_key(&self) -> LaneKey {
-        self.state.lane_key()
+        self.server.state.lane_key()
     }
 
     /// The last `count` commands that were sent have not left this process: they are to be sent again.
@@ -443,7 +449,7 @@ impl Session {
         let idle = self.pipeline.undelivered() == 0 && !self.stream.open() && self.raw.is_empty() && !self.naming();
         let idle = idle && self.unfamiliar.is_none();
         let idle = idle && !self.assembly.half_delivered();
-        idle && !self.framer.in_command() && !self.transaction.open() && !self.transaction.watching()
+        idle && !self.framer.in_command() && !self.in_transaction() && !self.server.watching()
     }
 
     /// Everything owed has been delivered, and the conversation is over.

@@ -112,7 +112,7 @@ impl Session {
     /// What is to be found out now.
     pub fn question(&self) -> Option<Question> {
         if let Phase::Asking = self.phase {
-            let ids = self.state.redirection().into_iter().collect();
+            let ids = self.server.state.redirection().into_iter().collect();
             return Some(Question { ids, everyone: false, kills: false });
         }
         let naming = self.naming.as_ref().filter(|naming| !naming.sent)?;
@@ -120,7 +120,7 @@ impl Session {
         ready.then(|| Question {
             ids: naming.ids.iter().filter_map(|at| parsed(naming.words.get(*at)?)).collect(),
             everyone: naming.kind == Connection::List,
-            kills: naming.kind == Connection::Kill && !self.transaction.open(),
+            kills: naming.kind == Connection::Kill && !self.in_transaction(),
         })
     }
 
@@ -154,7 +154,7 @@ impl Session {
             // Answered by us.
             self.naming = None;
             self.deliver(out);
-        } else if self.transaction.open() {
+        } else if self.in_transaction() {
             self.transaction.names_clients();
         }
     }

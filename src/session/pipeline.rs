@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::protocol::command::Class;
+use crate::protocol::command::{Class, Transaction};
 
 use super::entry::{Entry, Ours};
 
@@ -35,8 +35,8 @@ pub(super) struct Pipeline {
     framed: usize,
     /// Waiting entries that carry an answer: the bytes to send are not one piece then.
     holes: usize,
-    /// Entries that can block.
-    blocking: usize,
+    /// Entries behind which nothing is sent until they are answered.
+    stopping: usize,
     /// Entries with a reply and without a receipt.
     unconfirmed: usize,
     /// Commands were sent that want a receipt.
@@ -101,7 +101,7 @@ impl Pipeline {
         entry.len = self.bytes.len() - self.framed;
         self.framed = self.bytes.len();
         self.holes += usize::from(entry.answer.is_some());
-        self.blocking += usize::from(entry.blocks);
+        self.stopping += usize::from(entry.stops());
         self.entries.push_back(entry);
         self.settle();
     }
@@ -121,7 +121,7 @@ impl Pipeline {
 
     /// The next bytes for the upstream; empty when there are none.
     pub(super) fn to_send(&self) -> &[u8] {
-        let end = match (self.holes, self.blocking) {
+        let end = match (self.holes, self.stopping) {
             (0, 0) => self.framed,
             _ if self.behind_blocking() => self.cursor,
             _ => self.run_end(),
@@ -129,11 +129,11 @@ impl Pipeline {
         self.bytes.get(self.cursor..end).unwrap_or_default()
     }
 
-    /// What was sent last can block, and is not answered. Nothing is sent behind it: the server would not run it before,
-    /// and whatever becomes of the blocked command, what was not sent has not run.
+    /// What was sent last can block, or stands alone, and is not answered. Nothing is sent behind it: the server would not
+    /// run it before, and whatever becomes of the blocked command, what was not sent has not run.
     pub(super) fn behind_blocking(&self) -> bool {
         let last = self.sent.checked_sub(1).filter(|last| *last >= self.answered);
-        last.and_then(|last| self.entries.get(last)).is_some_and(|entry| entry.blocks && entry.answer.is_none())
+        last.and_then(|last| self.entries.get(last)).is_some_and(|entry| entry.stops() && entry.answer.is_none())
     }
 
     /// The rest of a command that was begun; empty when none was.
@@ -147,9 +147,14 @@ impl Pipeline {
 
     fn run_end(&self) -> usize {
         let mut end = self.sent_end;
+        let mut first = self.unanswered() == 0;
         for entry in self.entries.iter().skip(self.sent).take_while(|entry| !entry.holds_up()) {
+            if entry.alone && !first {
+                break;
+            }
+            first = false;
             end += entry.len;
-            if entry.blocks {
+            if entry.stops() {
                 break;
             }
         }
@@ -344,7 +349,7 @@ impl Pipeline {
         }
         if keep && start == end {
             // Nothing of it could be sent again; a replay must not wait for its reply.
-            self.blocking -= usize::from(entry.blocks);
+            self.stopping -= usize::from(entry.stops());
             self.entries.remove(self.delivered);
             self.answered -= 1;
             self.sent -= 1;
@@ -381,9 +386,9 @@ impl Pipeline {
     fn release(&mut self) {
         let (count, bytes) = (std::mem::take(&mut self.delivered), std::mem::take(&mut self.delivered_end));
         if count == 1 {
-            self.blocking -= usize::from(self.entries.pop_front().is_some_and(|entry| entry.blocks));
+            self.stopping -= usize::from(self.entries.pop_front().is_some_and(|entry| entry.stops()));
         } else {
-            self.blocking -= self.entries.drain(..count).filter(|entry| entry.blocks).count();
+            self.stopping -= self.entries.drain(..count).filter(Entry::stops).count();
         }
         self.bytes.advance(bytes);
         self.answered = self.answered.saturating_sub(count);
@@ -408,15 +413,27 @@ impl Pipeline {
             confirmations.restart();
         }
         (self.answered, self.sent, self.sent_end, self.cursor) = (0, 0, 0, 0);
+        // What was queued is not run in the open: a MULTI that is replayed has to be accepted first.
+        if let Some(multi) = self.entries.front_mut().filter(|_| self.delivered > 0) {
+            multi.alone = true;
+        }
+        self.stopping = self.entries.iter().filter(|entry| entry.stops()).count();
         self.holes = self.entries.iter().filter(|entry| entry.holds_up()).count();
         self.settle();
         u64::try_from(again).unwrap_or(u64::MAX)
     }
 
-    /// The commands that are sent and unanswered, newest last.
+    /// The commands that are sent, unanswered, and without a reply for the client; newest last.
     pub(super) fn in_flight_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
-        let (from, to) = (self.answered.min(self.sent), self.sent);
-        self.entries.range_mut(from..to)
+        let from = self.answered.max(self.delivered).min(self.sent);
+        self.entries.range_mut(from..self.sent)
+    }
+
+    /// A MULTI was sent, and its reply has not come.
+    pub(super) fn multi_in_flight(&self) -> bool {
+        let from = self.answered.min(self.sent);
+        let mut sent = self.entries.range(from..self.sent);
+        sent.any(|entry| matches!(entry.class, Class::Transaction(Transaction::Multi)))
     }
 
     /// Replaces the bytes of waiting commands by what `change` returns for them.
@@ -494,14 +511,20 @@ impl Pipeline {
         self.entries.range_mut(self.delivered..)
     }
 
-    /// The kept commands of an open transaction, with their bytes.
-    pub(super) fn delivered(&self) -> impl Iterator<Item = (&Entry, &[u8])> {
-        let mut at = 0;
-        self.entries.range(..self.delivered).map(move |entry| {
+    /// All commands that the client has no reply of, with their bytes.
+    pub(super) fn undelivered_with_bytes(&mut self) -> impl Iterator<Item = (&mut Entry, &[u8])> {
+        let mut at = self.delivered_end;
+        let bytes = &self.bytes;
+        self.entries.range_mut(self.delivered..).map(move |entry| {
             let start = at;
             at += entry.len;
-            (entry, self.bytes.get(start..at).unwrap_or_default())
+            (entry, bytes.get(start..at).unwrap_or_default())
         })
+    }
+
+    /// Call after it was changed which of them can block.
+    pub(super) fn reckon_stops(&mut self) {
+        self.stopping = self.entries.iter().filter(|entry| entry.stops()).count();
     }
 
     /// Bytes kept for an open transaction.

@@ -19,7 +19,7 @@ const SMALL: usize = 8 * 1024;
 impl Session {
     /// Takes the plain command at the beginning of `input`; says how many bytes that was. `None`: it needs a closer look.
     pub(super) fn take_plain(&mut self, input: &[u8]) -> Option<usize> {
-        if self.raw_passing || self.stream.arriving() || matches!(self.phase, Phase::Raw) || self.transaction.open() {
+        if self.raw_passing || self.stream.arriving() || matches!(self.phase, Phase::Raw) || self.in_transaction() {
             return None;
         }
         if self.settings.receipts.is_some() {
@@ -42,7 +42,7 @@ impl Session {
     /// How many replies, if whole and no errors, may go to the client unseen; at most `most`.
     pub fn plain_ahead(&self, most: usize) -> usize {
         let open = matches!(self.phase, Phase::Open) && self.assembly.idle() && self.cutover.is_none();
-        let ordinary = self.subscriptions.is_empty() && !self.transaction.open() && self.tail.is_none();
+        let ordinary = self.server.subscriptions.is_empty() && !self.in_transaction() && self.tail.is_none();
         if open && ordinary { self.pipeline.plain_ahead(most) } else { 0 }
     }
 

@@ -145,9 +145,24 @@ impl ConnectionState {
 
     /// The client that invalidations are redirected to, as this client knows it.
     pub(super) fn redirection(&self) -> Option<u64> {
-        let (_, command) = self.switches.iter().find(|(kind, _)| *kind == Connection::Tracking)?;
+        let (_, command) = self.switches.iter().rfind(|(kind, _)| *kind == Connection::Tracking)?;
         let id = args(command).skip_while(|word| !word.eq_ignore_ascii_case(b"redirect")).nth(1)?;
         std::str::from_utf8(id).ok()?.parse().ok().filter(|id| *id > 0)
+    }
+
+    /// Whom the server takes the client for.
+    pub(super) fn user(&self) -> &[u8] {
+        user(&self.auth)
+    }
+
+    /// The server accepted this AUTH.
+    pub(super) fn log_in(&mut self, auth: Zeroizing<Vec<u8>>) {
+        self.auth = Some(auth);
+    }
+
+    /// The server accepted this name; an empty one is none.
+    pub(super) fn set_name(&mut self, name: &[u8]) {
+        self.name = (!name.is_empty()).then(|| name.to_vec());
     }
 
     /// The server accepted `command`.
@@ -162,7 +177,7 @@ impl ConnectionState {
                 self.database = number.unwrap_or(self.database);
                 self.chosen_as.clone_from(&self.auth);
             }
-            Connection::SetName => self.name = words.nth(2).map(<[u8]>::to_vec),
+            Connection::SetName => self.set_name(words.nth(2).unwrap_or_default()),
             Connection::SetInfo => {
                 if let (Some(key), Some(value)) = (words.nth(2), words.next()) {
                     let key = key.to_ascii_lowercase();
@@ -177,7 +192,9 @@ impl ConnectionState {
             Connection::Tracking | Connection::NoEvict | Connection::NoTouch | Connection::ReadOnly => {
                 let on =
                     kind == Connection::ReadOnly || words.nth(2).is_some_and(|word| word.eq_ignore_ascii_case(b"on"));
-                self.switches.retain(|(known, _)| *known != kind);
+                // Prefixes of one CLIENT TRACKING ON BCAST are added to those of another.
+                let adds = on && kind == Connection::Tracking && words.any(|word| word.eq_ignore_ascii_case(b"bcast"));
+                self.switches.retain(|(known, said)| *known != kind || adds && said != command);
                 if on {
                     self.switches.push((kind, command.to_vec()));
                 }
@@ -197,13 +214,10 @@ impl ConnectionState {
         while let Some(word) = words.next() {
             if word.eq_ignore_ascii_case(b"auth") {
                 if let (Some(user), Some(secret)) = (words.next(), words.next()) {
-                    let mut encoded = BytesMut::new();
-                    encode::command(&mut encoded, &[b"AUTH", user, secret]);
-                    self.auth = Some(Zeroizing::new(encoded.to_vec()));
-                    encoded.fill(0);
+                    self.auth = Some(login(user, secret));
                 }
             } else if word.eq_ignore_ascii_case(b"setname") {
-                self.name = words.next().map(<[u8]>::to_vec);
+                self.set_name(words.next().unwrap_or_default());
             }
         }
     }
@@ -254,6 +268,15 @@ impl ConnectionState {
         preamble.essential = essential;
         preamble
     }
+}
+
+/// AUTH, encoded.
+pub(super) fn login(user: &[u8], secret: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut encoded = BytesMut::new();
+    encode::command(&mut encoded, &[b"AUTH", user, secret]);
+    let login = Zeroizing::new(encoded.to_vec());
+    encoded.fill(0);
+    login
 }
 
 /// The user that an AUTH is about; AUTH with a password only is about the default user.

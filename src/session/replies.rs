@@ -7,15 +7,15 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::command::Class;
+use crate::protocol::command::{Class, Transaction};
+use crate::protocol::encode;
 use crate::protocol::refusal::{Refusal, refusal};
 
-use super::admission::goes_raw;
 use super::entry::{Entry, Ours};
 use super::identity::{LIST_MOST, Telling, killed};
+use super::machine::Effect;
 use super::naming::Naming;
 use super::pipeline::Turn;
-use super::subscription::Subscriptions;
 use super::{Heard, Phase, Session};
 
 /// A reply is delivered in pieces only when it is larger than this: until then the loss of its upstream leaves the
@@ -109,6 +109,7 @@ impl Session {
         } else {
             let (mode, aside) = (self.assembly.mode, self.assembly.aside);
             if mode == Mode::Passing {
+                self.follow_exec(piece);
                 out.extend_from_slice(piece);
             }
             if last {
@@ -153,7 +154,10 @@ impl Session {
         self.assembly.mode = mode;
         match mode {
             Mode::Whole => self.assembly.partial = begun,
-            Mode::Passing => self.pass(&begun, scan, out),
+            Mode::Passing => {
+                self.follow_exec(&begun);
+                self.pass(&begun, scan, out);
+            }
             Mode::Dropping | Mode::Again => {}
         }
         if mode != Mode::Whole {
@@ -170,12 +174,12 @@ impl Session {
 
     /// The reply of this entry may go to the client in pieces.
     fn may_pass(&self, entry: &Entry) -> bool {
-        matches!(self.phase, Phase::Open) && entry.silent.is_none() && !entry.receipt
+        matches!(self.phase, Phase::Open) && entry.silent.is_none() && !entry.receipt && entry.guards == 0
     }
 
     /// A whole reply or push.
     fn complete(&mut self, reply: &[u8], push: bool, out: &mut BytesMut) {
-        if self.hear_notice(reply, push, out) {
+        if self.hear_guarded(reply, push, out) || self.hear_notice(reply, push, out) {
             return;
         }
         if matches!(self.phase, Phase::Greeting(_)) {
@@ -193,6 +197,9 @@ impl Session {
     /// A whole reply that is to be told in other words.
     fn retold(&mut self, reply: &[u8]) -> Option<BytesMut> {
         let (entry, turn) = self.pipeline.expecting()?;
+        if let Some(instead) = entry.instead.as_ref().filter(|_| turn != Turn::Replayed && refusal(reply).is_none()) {
+            return Some(BytesMut::from(&instead[..]));
+        }
         let telling = entry.telling.filter(|_| turn != Turn::Replayed && reply.first() != Some(&b'-'))?;
         if telling == Telling::Killed {
             self.follow_kill(killed(reply));
@@ -201,7 +208,7 @@ impl Session {
     }
 
     /// A whole reply, as the client is to see it, finds its command.
-    fn settle(&mut self, reply: &[u8], out: &mut BytesMut) {
+    pub(super) fn settle(&mut self, reply: &[u8], out: &mut BytesMut) {
         let failed = reply.first() == Some(&b'-');
         if failed && self.pipeline.in_flight() == 0 && self.refused_marker() {
             return;
@@ -232,7 +239,13 @@ impl Session {
                 let kept = (!again).then(|| Bytes::copy_from_slice(reply));
                 self.pipeline.set_aside(kept);
             }
-            (_, Turn::Replayed) => self.pipeline.set_aside(None),
+            (_, Turn::Replayed) => {
+                let failed = failed && matches!(entry.class, Class::Transaction(Transaction::Multi)) && entry.alone;
+                self.pipeline.set_aside(None);
+                if failed {
+                    self.replay_failed();
+                }
+            }
             _ if entry.silent == Some(Ours::Receipt) => {
                 self.pipeline.set_aside(Some(Bytes::from_static(b"+")));
                 self.receipt(reply);
@@ -296,41 +309,73 @@ impl Session {
 
     /// What we asked for ourselves was answered.
     fn answered_to_us(&mut self, question: Ours, reply: &[u8]) {
-        if question == Ours::Tail {
-            self.resolved(reply);
+        match question {
+            Ours::Tail => self.resolved(reply),
+            Ours::User if !self.server.user_is(reply) => {
+                self.uncertain = true;
+                self.affinity.tie();
+            }
+            Ours::Name => self.server.name_is(reply),
+            Ours::User | Ours::Receipt | Ours::Nothing => {}
         }
     }
 
     fn let_go(&mut self, head: &[u8]) {
-        let failed = head.first() == Some(&b'-');
         self.answered += 1;
         let Some((entry, bytes)) = self.pipeline.front() else { return };
         let (class, queued, entry_named) = (entry.class, entry.in_transaction, entry.named);
-        let connection = if let Class::Connection(kind) = class { Some(kind) } else { None };
-        if let Some(kind) = connection.filter(|_| !failed && !queued) {
-            let named = if entry.named { self.naming.as_ref().map(Naming::told) } else { None };
-            let said = named.as_deref().or(entry.remembers.as_deref().map(|own| &own[..]));
-            self.state.accepted(kind, said.unwrap_or(bytes));
-            if kind == crate::protocol::command::Connection::Reset {
-                self.subscriptions = Subscriptions::default();
-            }
-            if !self.state.resp3() {
-                self.maintenance.forget();
-            }
-            self.closing |= kind == crate::protocol::command::Connection::Quit;
-        }
-        if goes_raw(class) {
-            self.transaction.raw_ahead = false;
-        }
+        let connection = matches!(class, Class::Connection(_));
         let keep = match class {
             // The hot path: nothing of a transaction anywhere near.
-            Class::Read | Class::Write if !self.transaction.open() => false,
-            _ => self.follow_transaction(class, queued, head),
+            Class::Read | Class::Write if !self.in_transaction() => false,
+            _ => {
+                let failed = head.first() == Some(&b'-');
+                let named = if entry.named { self.naming.as_ref().map(Naming::told) } else { None };
+                let said = named.as_deref().or(entry.remembers.as_deref().map(|own| &own[..])).unwrap_or(bytes);
+                let was_open = self.server.in_multi();
+                let effect = self.server.answered(class, said, head);
+                self.follow_effect(effect);
+                if connection && !self.server.state.resp3() {
+                    self.maintenance.forget();
+                }
+                self.follow_transaction(class, queued, failed, was_open)
+            }
         };
         if entry_named {
             self.named();
         }
-        self.pipeline.deliver_front(keep, connection.is_some());
+        self.pipeline.deliver_front(keep, connection);
+        self.transaction.barrier &= self.pipeline.undelivered() > 0;
+    }
+
+    /// A piece of a reply that passes: the machine looks on if it is EXEC's.
+    fn follow_exec(&mut self, piece: &[u8]) {
+        let exec = |entry: &Entry| matches!(entry.class, Class::Transaction(Transaction::Exec));
+        if !self.assembly.aside && self.pipeline.front().is_some_and(|(entry, _)| exec(entry)) {
+            self.server.exec_piece(piece);
+        }
+    }
+
+    fn follow_effect(&mut self, effect: Effect) {
+        self.closing |= effect.ended;
+        if effect.lost {
+            (self.closing, self.lost) = (true, true);
+        }
+        if effect.doubt && !self.closing {
+            self.ask_who();
+        }
+    }
+
+    /// Asks the server whom it takes the client for, and how it is called.
+    fn ask_who(&mut self) {
+        let unfinished = self.pipeline.take_unfinished();
+        for (question, words) in [(Ours::User, [&b"ACL"[..], b"WHOAMI"]), (Ours::Name, [b"CLIENT", b"GETNAME"])] {
+            let mut command = BytesMut::new();
+            encode::command(&mut command, &words);
+            self.pipeline.append(&command);
+            self.pipeline.push(Entry { silent: Some(question), ..Entry::new(Class::Harmless) });
+        }
+        self.pipeline.append(&unfinished);
     }
 
     /// A reply to the replay of the client's connection state.
@@ -353,8 +398,8 @@ impl Session {
         for entry in self.pipeline.undelivered_mut().filter(|entry| entry.answer.is_none()) {
             entry.answer = Some(reply.clone());
         }
-        self.answer_naming(&reply);
         self.pipeline.skip_answered();
+        self.answer_naming(&reply);
         self.closing = true;
     }
 }

@@ -11,9 +11,10 @@ use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::command::{Class, Subscription};
+use crate::protocol::command::Class;
 use crate::protocol::encode;
 
+use super::machine::kinds;
 use super::notice::{Kind, Notice, notice};
 use super::pipeline::Turn;
 use super::preamble::Preamble;
@@ -51,15 +52,8 @@ impl Confirmations {
     /// What a command of this class, with so many names, is owed.
     pub(super) fn of(class: Class, names: usize) -> Option<Self> {
         let Class::Subscription(subscription) = class else { return None };
-        let (kind, ends) = match subscription {
-            Subscription::Subscribe => (Kind::Channel, false),
-            Subscription::PSubscribe => (Kind::Pattern, false),
-            Subscription::SSubscribe => (Kind::Shard, false),
-            Subscription::Unsubscribe => (Kind::Channel, true),
-            Subscription::PUnsubscribe => (Kind::Pattern, true),
-            Subscription::SUnsubscribe => (Kind::Shard, true),
-        };
-        let total = if ends && names == 0 { None } else { Some(names) };
+        let (kind, begins) = kinds(subscription);
+        let total = if !begins && names == 0 { None } else { Some(names) };
         Some(Self { kind, total, seen: 0, shown: 0 })
     }
 
@@ -95,7 +89,22 @@ impl Subscriptions {
         }
     }
 
-    fn change(&mut self, kind: Kind, begun: bool, name: &[u8]) {
+    /// Names of this kind.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Channel => self.channels.len(),
+            Kind::Pattern => self.patterns.len(),
+            Kind::Shard => self.shards.len(),
+        }
+    }
+
+    /// All of this kind have ended.
+    pub(super) fn clear(&mut self, kind: Kind) {
+        let cost: usize = std::mem::take(self.of(kind)).iter().map(|name| name.len() + OVERHEAD).sum();
+        self.bytes = self.bytes.saturating_sub(cost);
+    }
+
+    pub(super) fn change(&mut self, kind: Kind, begun: bool, name: &[u8]) {
         let names = self.of(kind);
         let cost = name.len() + OVERHEAD;
         if begun && names.insert(name.to_vec()) {
@@ -119,14 +128,14 @@ impl Subscriptions {
 impl Session {
     /// The client is subscribed to something.
     pub fn subscribed(&self) -> bool {
-        !self.subscriptions.is_empty()
+        !self.server.subscriptions.is_empty()
     }
 
     /// The client gets a message on `channel` from us, if it is subscribed to it by name; says whether it is.
     pub fn tell_channel(&self, channel: &[u8], payload: &[u8], out: &mut BytesMut) -> bool {
-        let listens = self.subscriptions.channels.contains(channel);
+        let listens = self.server.subscriptions.channels.contains(channel);
         if listens {
-            encode::push(out, 3, self.state.resp3());
+            encode::push(out, 3, self.server.state.resp3());
             [b"message".as_slice(), channel, payload].into_iter().for_each(|part| encode::bulk(out, part));
         }
         listens
@@ -139,7 +148,7 @@ impl Session {
             None => false,
         };
         let greeting = matches!(self.phase, Phase::Greeting(_));
-        if !push && !owed && !greeting && self.subscriptions.is_empty() {
+        if !push && !owed && !greeting && self.server.subscriptions.is_empty() {
             return false;
         }
         match notice(frame) {
@@ -187,9 +196,9 @@ impl Session {
             return self.confirmed_marker(marker, begun);
         }
         if let Some(name) = name {
-            self.subscriptions.change(kind, begun, name);
+            self.server.subscriptions.change(kind, begun, name);
         }
-        let left = self.subscriptions.of(kind).is_empty();
+        let left = self.server.subscriptions.of(kind).is_empty();
         let Some((entry, turn)) = self.pipeline.expecting_mut() else {
             // The server ended a subscription by itself.
             return out.extend_from_slice(frame);
@@ -205,7 +214,7 @@ impl Session {
         if owed.total.map_or(left, |total| owed.seen >= total) {
             self.delivered_directly(b"*");
         }
-        if self.subscriptions.bytes() > MOST && !self.closing {
+        if self.server.subscriptions.bytes() > MOST && !self.closing {
             self.turned_away(TOO_MANY);
             if self.pipeline.undelivered() == 0 {
                 self.answer_ourselves(Class::Admin, Bytes::from_static(TOO_MANY));

@@ -3,36 +3,40 @@
 //! An open transaction is kept in the pipeline and replayed: to the new primary it is as if the client had just begun.
 //! WATCH cannot be replayed, since nobody watched while the roles changed; so the transaction is declared dead: its
 //! commands are answered `+QUEUED` by us and EXEC is answered the null that means "a watched key changed", upon which
-//! clients start over by contract. A transaction that is too large to keep dies with `-EXECABORT`.
+//! clients start over by contract. A transaction that is too large to keep dies with `-EXECABORT`, and so does one in
+//! which a command was refused: it could not end in another way.
+//!
+//! What was answered stands in `machine.rs`; here is what is expected of commands that have no reply yet. Only a MULTI is
+//! trusted to succeed: behind everything else that may begin or end a transaction nothing is taken before its reply.
 
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::command::{Class, Transaction};
+use crate::protocol::command::{Class, Connection, Transaction};
 use crate::protocol::encode;
 
 use super::Session;
 use super::admission::{ends_transaction, goes_raw};
 use super::entry::Entry;
+use super::machine::{immediate, stateful};
 
-/// Where the client stands, as taken (`queueing`) and as answered (`open`, `watching`).
+/// Where the client stands, as taken.
 #[derive(Default)]
 pub(super) struct TransactionState {
     /// The newest command taken stands between MULTI and EXEC.
     queueing: bool,
-    /// What was taken since MULTI only reads.
+    /// What was taken since MULTI only reads, or may be run twice for another reason.
     reads: bool,
-    /// MULTI was answered; EXEC was not.
-    open: bool,
-    /// WATCH was answered.
-    watching: bool,
+    /// What was taken since MULTI changes the connection, and how many logins are among it.
+    changes: bool,
+    logins: u8,
     /// Watched keys were lost with their upstream: the next EXEC fails.
     watch_lost: bool,
     /// The transaction can end only with this answer to EXEC.
     dead: Option<Death>,
     /// The open transaction cannot be replayed; this is what becomes of it on another upstream.
     unrepeatable: Option<Death>,
-    /// The newest command taken makes replies not one for one: nothing is taken behind it until it is answered.
-    pub(super) raw_ahead: bool,
+    /// Nothing is taken behind the newest command until it is answered.
+    pub(super) barrier: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,27 +50,35 @@ enum Death {
 }
 
 impl TransactionState {
-    pub(super) fn open(&self) -> bool {
-        self.open || self.queueing
+    /// The newest command taken stands between MULTI and EXEC.
+    pub(super) fn taken(&self) -> bool {
+        self.queueing
     }
 
-    /// It is open, or begun by WATCH, or was lost and is not yet over for the client.
-    pub(super) fn ties(&self) -> bool {
-        self.watching || self.watch_lost || self.dead.is_some()
+    /// It is known now whether the newest command taken stands between MULTI and EXEC.
+    pub(super) fn expect(&mut self, inside: bool) {
+        self.queueing = inside;
     }
 
-    pub(super) fn watching(&self) -> bool {
-        self.watching
+    /// It was lost and is not yet over for the client.
+    pub(super) fn lost(&self) -> bool {
+        self.watch_lost || self.dead.is_some()
+    }
+
+    /// It is over for the server, and not for the client.
+    pub(super) fn dead(&self) -> bool {
+        self.dead.is_some()
     }
 
     /// A command of this class, just taken, would be queued by the server.
     pub(super) fn queueing(&self, class: Class) -> bool {
-        self.queueing && !ends_transaction(class) && !matches!(class, Class::Transaction(Transaction::Multi))
+        self.queueing && !immediate(class)
     }
 
     /// Follows what the client sends; an answer means that the server is not asked.
     pub(super) fn admit(&mut self, class: Class, resp3: bool) -> Option<Bytes> {
-        self.raw_ahead = goes_raw(class);
+        self.barrier =
+            goes_raw(class) || alone(class) || ends_for_sure(class) || self.changes && ends_transaction(class);
         let answer = match class {
             Class::Transaction(Transaction::Multi) if self.watch_lost && !self.queueing => {
                 self.dead = Some(Death::WatchLost);
@@ -78,12 +90,19 @@ impl TransactionState {
                 self.watch_lost = false;
                 None
             }
-            _ if self.queueing && !ends_transaction(class) => self.dead.map(|_| QUEUED),
+            _ if self.queueing => self.dead.and_then(|_| inside_dead(class)),
             _ => None,
         };
-        self.reads &= !self.queueing || ends_transaction(class) || class.may_repeat();
+        self.reads &= !self.queueing || immediate(class) || may_repeat(class);
+        if self.queueing && !immediate(class) {
+            self.changes |= stateful(class);
+            let logs_in = matches!(class, Class::Connection(Connection::Auth | Connection::Hello));
+            self.logins = self.logins.saturating_add(u8::from(logs_in));
+        }
         if matches!(class, Class::Transaction(Transaction::Multi)) {
-            self.reads |= !self.queueing;
+            if !self.queueing {
+                (self.reads, self.changes, self.logins) = (true, false, 0);
+            }
             self.queueing = true;
         } else if ends_transaction(class) {
             self.queueing = false;
@@ -99,12 +118,33 @@ impl TransactionState {
         self.reads && matches!(class, Class::Transaction(Transaction::Exec))
     }
 
+    /// The command just taken is sent alone.
+    pub(super) fn alone(&self, class: Class) -> bool {
+        alone(class) || self.changes && matches!(class, Class::Transaction(Transaction::Exec))
+    }
+
+    /// The command just taken is EXEC, and how many of its replies may be missing cannot be told from it.
+    pub(super) fn guards(&self, class: Class) -> u8 {
+        let exec = self.changes && matches!(class, Class::Transaction(Transaction::Exec));
+        if exec { self.logins.saturating_add(1) } else { 0 }
+    }
+
     /// A command that is not kept was taken.
     pub(super) fn streamed(&mut self) {
         if self.queueing {
             self.unrepeatable = Some(Death::TooLarge);
             self.reads = false;
         }
+    }
+
+    /// One of its commands was refused: whatever happens, it can only be aborted.
+    pub(super) fn refused(&mut self) {
+        self.unrepeatable = Some(Death::Aborted);
+    }
+
+    /// The client is refused a command inside a transaction that is dead: then it fails as in Redis.
+    pub(super) fn refused_dead(&mut self) {
+        self.dead = self.dead.map(|_| Death::Aborted);
     }
 
     /// One of its commands names clients by what the present upstream calls them.
@@ -127,101 +167,140 @@ impl Death {
     }
 }
 
+/// Sent only when everything before it is answered: several servers drop the reply of a login that fails behind another
+/// reply.
+fn alone(class: Class) -> bool {
+    matches!(class, Class::Connection(Connection::Auth | Connection::Hello))
+}
+
+/// Whether it ends the transaction is for its reply to say; or it ends the connection.
+fn ends_for_sure(class: Class) -> bool {
+    matches!(class, Class::Transaction(Transaction::Discard))
+        || matches!(class, Class::Connection(Connection::Reset | Connection::Quit))
+}
+
+/// Inside MULTI; EXEC may be run again if all of it may.
+fn may_repeat(class: Class) -> bool {
+    class.may_repeat() || stateful(class)
+}
+
+/// The reply to a command inside a transaction that the server does not know of. `None`: the server is asked.
+fn inside_dead(class: Class) -> Option<Bytes> {
+    match class {
+        Class::Transaction(Transaction::Multi) => Some(NESTED),
+        Class::Transaction(Transaction::Watch) => Some(WATCH_INSIDE),
+        class if immediate(class) => None,
+        _ => Some(QUEUED),
+    }
+}
+
 impl Session {
-    /// A command was answered with something that begins with `head`; called before its entry is let go. Returns
+    /// Between MULTI and EXEC, as answered or as taken.
+    pub(super) fn in_transaction(&self) -> bool {
+        self.server.in_multi() || self.transaction.taken()
+    }
+
+    /// A transaction is open, or begun by WATCH, or was lost and is not yet over for the client.
+    pub(super) fn transaction_ties(&self) -> bool {
+        self.in_transaction() || self.server.watching() || self.transaction.lost()
+    }
+
+    /// The upstream has queued commands of a transaction that is to be ended here.
+    pub(super) fn half_queued(&self) -> bool {
+        self.server.in_multi() && !matches!(self.phase, super::Phase::Detached)
+    }
+
+    /// A command was answered with `reply`; called before its entry is let go, with what the machine made of it. Returns
     /// whether the entry must be kept for a replay.
-    pub(super) fn follow_transaction(&mut self, class: Class, in_transaction: bool, head: &[u8]) -> bool {
-        let failed = head.first() == Some(&b'-');
-        let state = &mut self.transaction;
+    pub(super) fn follow_transaction(&mut self, class: Class, queued: bool, failed: bool, was_open: bool) -> bool {
+        let open = self.server.in_multi();
         match class {
-            Class::Transaction(Transaction::Multi) if !failed && !in_transaction => {
-                state.open = true;
-                self.pipeline.settle_doubts(None);
-            }
-            Class::Transaction(Transaction::Multi) if !in_transaction => self.multi_failed(),
-            Class::Transaction(Transaction::Watch) if !failed && !in_transaction => state.watching = true,
-            Class::Transaction(Transaction::Unwatch) if !in_transaction => state.watching = false,
-            _ if ends_transaction(class) && state.open && head.starts_with(b"-ERR") => {}
-            _ if ends_transaction(class) => {
-                if state.open && !failed && head != b"*-1\r\n" && head != b"_\r\n" {
-                    self.accept_queued();
+            Class::Transaction(Transaction::Multi) if open && !was_open => self.drop_doubts(),
+            Class::Transaction(Transaction::Multi) if !open => self.multi_failed(),
+            Class::Transaction(Transaction::Exec | Transaction::Discard) | Class::Connection(Connection::Reset) => {
+                if open {
+                    // It did not end it after all; nothing was taken behind it.
+                    self.transaction.queueing = true;
+                } else {
+                    self.transaction.watch_lost = false;
+                    self.transaction.unrepeatable = None;
+                    return false;
                 }
-                let state = &mut self.transaction;
-                (state.open, state.watching, state.watch_lost, state.unrepeatable) = (false, false, false, None);
-                return false;
             }
+            _ if open && queued && failed => self.transaction.refused(),
             _ => {}
         }
-        if self.transaction.open && self.pipeline.delivered_bytes() > self.budget {
-            self.transaction.unrepeatable = Some(Death::TooLarge);
+        if open && self.pipeline.delivered_bytes() > self.budget {
+            self.transaction.unrepeatable.get_or_insert(Death::TooLarge);
         }
-        self.transaction.open && self.transaction.unrepeatable.is_none()
+        open && self.transaction.unrepeatable.is_none()
+    }
+
+    fn drop_doubts(&mut self) {
+        self.pipeline.settle_doubts(None);
     }
 
     /// MULTI was answered with an error: what was taken behind it is not queued but run.
     fn multi_failed(&mut self) {
         self.tally.unknown += self.pipeline.settle_doubts(Some(&Bytes::from_static(super::change::UNKNOWN)));
-        let behind = self.pipeline.undelivered_mut().skip(1);
-        for entry in behind {
-            if ends_transaction(entry.class) || matches!(entry.class, Class::Transaction(Transaction::Multi)) {
-                return;
-            }
-            entry.in_transaction = false;
-        }
-        self.transaction.queueing = false;
+        self.expect_outside();
+    }
+
+    /// The replay of an open transaction began with an error: the client has to hear that it failed.
+    pub(super) fn replay_failed(&mut self) {
+        self.transaction.refused();
+        self.lose_transaction();
+        self.pipeline.skip_answered();
     }
 
     /// The open transaction is over, before its EXEC's turn to be delivered: nothing of it is kept, or watched.
     pub(super) fn end_transaction(&mut self) {
-        let state = &mut self.transaction;
-        (state.open, state.watching, state.watch_lost, state.unrepeatable) = (false, false, false, None);
+        self.server.end_transaction();
+        self.server.unwatch();
+        (self.transaction.watch_lost, self.transaction.unrepeatable) = (false, None);
         self.pipeline.release_delivered();
     }
 
     /// Transactions are over whose EXEC was in flight when the upstream was lost.
     pub(super) fn settled(&mut self, settled: Settled) {
-        self.transaction.watching &= !settled.any;
+        if settled.any {
+            self.server.unwatch();
+        }
         if settled.open {
             self.end_transaction();
         }
     }
 
-    /// A command of an open transaction was answered with an error of ours: as in Redis, EXEC can only fail now.
+    /// A command of an open transaction was answered with an error of ours, and the server has not seen it: as in Redis,
+    /// EXEC can only fail now.
     pub(super) fn abort_transaction(&mut self) {
-        if std::mem::take(&mut self.transaction.open) {
+        if self.server.in_multi() {
+            self.server.end_transaction();
             self.transaction.dead = Some(Death::Aborted);
             self.pipeline.release_delivered();
         }
     }
 
-    /// EXEC ran: what it did to the connection counts now.
-    fn accept_queued(&mut self) {
-        let Self { pipeline, state, .. } = self;
-        for (entry, bytes) in pipeline.delivered() {
-            if let Class::Connection(kind) = entry.class {
-                state.accepted(kind, bytes);
-            }
-        }
-    }
-
     /// The upstream is gone: decides what becomes of WATCH and of an open transaction.
     pub(super) fn lose_transaction(&mut self) {
+        self.server.forget_reply();
+        self.transaction.watch_lost |= self.server.unwatch();
+        let open = self.server.in_multi();
         let state = &mut self.transaction;
-        state.watch_lost |= std::mem::take(&mut state.watching);
-        let death = if let Some(death) = state.unrepeatable.filter(|_| state.open) {
+        let death = if let Some(death) = state.unrepeatable.filter(|_| open) {
             death
         } else if state.watch_lost {
             Death::WatchLost
         } else {
             return;
         };
-        let mut inside = state.open;
-        if state.open {
-            state.open = false;
+        let mut inside = open;
+        if open {
+            self.server.end_transaction();
             self.pipeline.release_delivered();
         }
         self.tally.watch_failed += u64::from(death == Death::WatchLost && inside);
-        let resp3 = self.state.resp3();
+        let resp3 = self.server.state.resp3();
         let mut ended = false;
         for entry in self.pipeline.undelivered_mut().filter(|entry| entry.answer.is_none()) {
             match (entry.class, inside) {
@@ -234,7 +313,12 @@ impl Session {
                     (ended, entry.answer) = (true, Some(death.exec(resp3)));
                 }
                 (Class::Transaction(Transaction::Discard), true) => (ended, entry.answer) = (true, Some(OK)),
-                (_, true) => entry.answer = Some(QUEUED),
+                (class, true) => {
+                    entry.answer = inside_dead(class);
+                    if matches!(class, Class::Transaction(_)) {
+                        entry.class = Class::Admin;
+                    }
+                }
                 (_, false) => {}
             }
             if ended {
@@ -294,6 +378,8 @@ pub(super) fn settle_exec<'a>(undelivered: impl DoubleEndedIterator<Item = &'a m
 
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 const QUEUED: Bytes = Bytes::from_static(b"+QUEUED\r\n");
+const NESTED: Bytes = Bytes::from_static(b"-ERR MULTI calls can not be nested\r\n");
+const WATCH_INSIDE: Bytes = Bytes::from_static(b"-ERR WATCH inside MULTI is not allowed\r\n");
 /// In Redis' words.
 const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
 const TOO_LARGE: &str = "EXECABORT Transaction discarded because of: the primary changed, and the transaction was too large to be sent again";

@@ -237,7 +237,7 @@ impl Conversation {
         if since + stage.hold_time > now {
             return false;
         }
-        if self.session.refusing() || self.session.begun() {
+        if self.session.must_leave_to_expire() {
             self.drop_upstream(stage, lanes);
         }
         self.session.expire("LOADING no primary was found in time", &mut self.out);

@@ -75,7 +75,7 @@ impl Conversation {
 
     /// Everything that waits is answered with this error.
     fn answer_held(&mut self, text: &str, counter: Counter) -> bool {
-        if self.session.refusing() || self.session.begun() {
+        if self.session.must_leave_to_expire() {
             self.drop_upstream();
         }
         self.session.expire(text, &mut self.out);

@@ -116,8 +116,9 @@ fn nothing_follows_half_of_what_exec_answers() {
 
 fn subscriber() -> Story {
     let mut story = Story::attached();
-    story.client("HELLO 3\r\nSUBSCRIBE news\r\n").upstream_gets("HELLO 3|SUBSCRIBE news|");
-    story.upstream("%1\r\n+proto\r\n:3\r\n>3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    story.client("HELLO 3\r\n").upstream_gets("HELLO 3|").upstream("%1\r\n+proto\r\n:3\r\n");
+    story.client("SUBSCRIBE news\r\n").upstream_gets("SUBSCRIBE news|");
+    story.upstream(">3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
     story.out.clear();
     story
 }
@@ -161,9 +162,8 @@ fn a_subscriber_that_goes_over_in_the_middle_of_a_message_is_closed() {
 #[test]
 fn a_tracking_client_gets_no_push_behind_half_a_reply() {
     let mut story = Story::attached();
-    story.client("HELLO 3\r\nCLIENT TRACKING ON\r\nGET a\r\n");
-    story.upstream_gets("HELLO 3|CLIENT TRACKING ON|GET a|");
-    story.upstream("%1\r\n+proto\r\n:3\r\n+OK\r\n");
+    story.client("HELLO 3\r\n").upstream_gets("HELLO 3|").upstream("%1\r\n+proto\r\n:3\r\n");
+    story.client("CLIENT TRACKING ON\r\nGET a\r\n").upstream_gets("CLIENT TRACKING ON|GET a|").upstream("+OK\r\n");
     story.out.clear();
     let reply = bulk(2 * LARGE);
     story.upstream(&reply[..LARGE]).client_gets(&reply[..LARGE]);

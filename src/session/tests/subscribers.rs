@@ -138,8 +138,10 @@ fn a_change_that_is_taken_back_leaves_no_marker_behind() {
 fn resp3_mixes_commands_and_messages() {
     let push = |text: &str| text.replacen('*', ">", 1);
     let mut story = Story::attached();
-    story.client("HELLO 3\r\nSUBSCRIBE a\r\nGET x\r\n").upstream_gets("HELLO 3|SUBSCRIBE a|GET x|");
-    let all = format!("%1\r\n+proto\r\n:3\r\n{}{}$1\r\n1\r\n", push(&subscribe("a", 1)), push(&message("a", "m")));
+    let hello = "%1\r\n+proto\r\n:3\r\n";
+    story.client("HELLO 3\r\n").upstream_gets("HELLO 3|").upstream(hello).client_gets(hello);
+    story.client("SUBSCRIBE a\r\nGET x\r\n").upstream_gets("SUBSCRIBE a|GET x|");
+    let all = format!("{}{}$1\r\n1\r\n", push(&subscribe("a", 1)), push(&message("a", "m")));
     story.upstream(&all).client_gets(&all);
     assert!(story.session.quiet() && story.session.subscribed());
     story.client("INCR n\r\n").another_upstream().upstream_gets("HELLO 3|SUBSCRIBE a|");
@@ -198,4 +200,41 @@ fn names_of_subscriptions_are_bounded() {
     }
     assert!(story.out.ends_with(TOO_MANY_END), "{:?}", story.out);
     assert!(story.session.finished() && story.session.overfull());
+}
+
+#[test]
+fn a_transaction_that_goes_over_with_its_subscription_is_replayed_each_time() {
+    let hello = "%1\r\n+proto\r\n:3\r\n";
+    let confirmed = ">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
+    let mut story = Story::attached();
+    story.client("HELLO 3\r\n").upstream_gets("HELLO 3|").upstream(hello).client_gets(hello);
+    story.client("SUBSCRIBE a\r\n").upstream_gets("SUBSCRIBE a|").upstream(confirmed).client_gets(confirmed);
+    story.client("MULTI\r\nINCR n\r\n").upstream_gets("MULTI|INCR n|").upstream("+OK\r\n").client_gets("+OK\r\n");
+    let used = story.session.handle_input(b"DISCARD\r\n", &mut story.out);
+    assert_eq!(used, 9);
+    story.session.begin_cutover(b"__changeover__:1".to_vec());
+    let marked = ">3\r\n$9\r\nsubscribe\r\n$16\r\n__changeover__:1\r\n:2\r\n";
+    for frame in [hello, confirmed, marked] {
+        story.session.handle_next(frame.as_bytes(), true);
+    }
+    story.session.finish_cutover(true, &mut story.out);
+    story.framer = ReplyFramer::new(ReplyLimits::default());
+    // The end of the marker is said once the transaction is over: inside it would be queued.
+    story.client_gets("").upstream_gets("MULTI|").upstream("+OK\r\n");
+    story.client_gets("").upstream_gets("INCR n|DISCARD|").upstream("+QUEUED\r\n").client_gets("+QUEUED\r\n");
+    story.another_upstream().upstream_gets("HELLO 3|SUBSCRIBE a|").upstream(hello).upstream(confirmed);
+    story.upstream_gets("MULTI|").upstream("+OK\r\n").upstream_gets("INCR n|DISCARD|");
+    story.upstream("+QUEUED\r\n+OK\r\n").client_gets("+OK\r\n");
+}
+
+#[test]
+fn nothing_about_markers_is_said_between_multi_and_exec() {
+    let confirmed = "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
+    let mut story = Story::attached();
+    story.client("MULTI\r\nSUBSCRIBE a\r\n").upstream_gets("MULTI|SUBSCRIBE a|").upstream("+OK\r\n+QUEUED\r\n");
+    story.session.begin_cutover(b"__changeover__:1".to_vec());
+    story.upstream_gets("");
+    story.client("EXEC\r\n");
+    story.session.handle_next(confirmed.as_bytes(), true);
+    assert!(!story.session.may_cut_over());
 }
