@@ -227,15 +227,19 @@ impl Author<'_> {
                 self.step(words, Effect::Reads)
             }
             16..18 => {
+                // (What it would have done is judged by its name alone.)
                 let words = self.random.of(WRONG);
-                self.step(words, Effect::Reads)
+                self.step(words, Effect::Writes)
             }
             _ => self.state(),
         }
     }
 
     fn state(&mut self) -> Step {
-        let words = self.random.of(STATES);
+        let words = match self.random.of(STATES) {
+            "HELLO 3 SETNAME @hello" if !self.moment.open && self.known.off("the name of a refused HELLO") => "HELLO 3",
+            words => words,
+        };
         self.step(words, Effect::State)
     }
 
@@ -279,7 +283,10 @@ impl Author<'_> {
                 _ => self.write(),
             });
         }
-        let end = self.random.of(&["EXEC", "EXEC", "EXEC", "EXEC", "DISCARD", "RESET"]);
+        let end = match self.random.of(&["EXEC", "EXEC", "EXEC", "EXEC", "DISCARD", "RESET"]) {
+            "RESET" if batch.watches && self.known.off("QUEUED behind a lost WATCH") => "DISCARD",
+            end => end,
+        };
         steps.push(self.step(end, if end == "EXEC" { Effect::Commits } else { Effect::State }));
         if self.random.one_in(3) {
             steps.push(self.write());
@@ -325,7 +332,7 @@ impl Author<'_> {
 
     /// CLIENT REPLY makes replies fewer than commands.
     fn quietly(&mut self, batch: &mut Batch) {
-        if self.known.off("CLIENT REPLY") {
+        if !self.moment.logged_in {
             let steps = vec![self.any(), self.any()];
             return batch.phases.push(steps);
         }

@@ -10,11 +10,10 @@ pub(super) const OFF: &[&str] = &[
     "QUIT inside MULTI",
     "refusals of the proxy inside MULTI",
     "SUBSCRIBE inside MULTI",
-    "more replies than the proxy holds",
-    "a password for clients that never log in",
-    "output limits",
     "quick kills",
     "blocking commands and receipts",
+    "the name of a refused HELLO",
+    "QUEUED behind a lost WATCH",
     "a read asked again sees no later write",
 ];
 
@@ -76,6 +75,8 @@ pub(super) struct Excuse {
     pub(super) subscribed: bool,
     /// A read that was asked again may see what stood behind it.
     pub(super) later_reads: bool,
+    /// Behind a lost WATCH, +QUEUED may stand for the error of a command that is refused.
+    pub(super) queued: bool,
     /// What was not executed may be answered `-LOADING` (too large to be kept).
     pub(super) loading: bool,
     /// A reply above the server's limit may be refused, or its connection closed.
@@ -90,6 +91,8 @@ impl Fault {
         let none = Excuse::default();
         let lost = Excuse { unknown: true, watch: true, half: true, quiet: true, loading: true, ..none };
         let lost = Excuse { later_reads: known.off("a read asked again sees no later write"), ..lost };
+        let queued = known.off("QUEUED behind a lost WATCH");
+        let lost = Excuse { queued, ..lost };
         match self {
             Self::Nothing => none,
             Self::KillNormal | Self::KillQuickly | Self::KillOne | Self::KillSubscribers => {
@@ -97,7 +100,7 @@ impl Fault {
             }
             Self::Death | Self::Failover => lost,
             Self::OutputLimit => Excuse { limit: Some(OUTPUT_LIMIT), ..none },
-            Self::Switchover => Excuse { watch: true, quiet: true, ..none },
+            Self::Switchover => Excuse { watch: true, quiet: true, queued, ..none },
         }
     }
 }
