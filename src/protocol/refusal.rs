@@ -19,6 +19,8 @@ pub enum Refusal {
     Unblocked,
     /// EXEC was refused because of one of these.
     ExecAborted,
+    /// Valkey, to a client that said CLIENT CAPA redirect: the primary is elsewhere. Only then is it a refusal.
+    Redirect,
     /// A write inside a script, on a replica. What the script did before that write was done: reads, and PUBLISH.
     ScriptReadOnly,
 }
@@ -29,7 +31,7 @@ pub fn refusal(line: &[u8]) -> Option<Refusal> {
     let text = line.strip_prefix(b"-")?;
     let text = text.strip_suffix(b"\r\n").unwrap_or(text);
     match text.first()? {
-        b'R' => read_only(text),
+        b'R' => read_only(text).or_else(|| is_redirect(text).then_some(Refusal::Redirect)),
         b'L' => is_loading(text).then_some(Refusal::Loading),
         b'M' => is_master_down(text).then_some(Refusal::MasterDown),
         b'U' => text
@@ -56,6 +58,15 @@ fn read_only(text: &[u8]) -> Option<Refusal> {
     }
     let in_script = memchr::memmem::find(text, b" script: ").is_some();
     Some(if in_script { Refusal::ScriptReadOnly } else { Refusal::ReadOnly })
+}
+
+/// `REDIRECT host:port`, in no other words.
+fn is_redirect(text: &[u8]) -> bool {
+    let Some(place) = text.strip_prefix(b"REDIRECT ") else { return false };
+    let Some(colon) = memchr::memrchr(b':', place) else { return false };
+    let (host, port) = place.split_at(colon);
+    let port = port.get(1..).unwrap_or_default();
+    !host.is_empty() && host.iter().all(u8::is_ascii_graphic) && !port.is_empty() && port.iter().all(u8::is_ascii_digit)
 }
 
 fn is_loading(text: &[u8]) -> bool {
@@ -109,6 +120,9 @@ mod tests {
                  against a read only replica.",
                 ScriptReadOnly,
             ),
+            ("-REDIRECT 127.0.0.1:6380", Redirect),
+            ("-REDIRECT ::1:6380", Redirect),
+            ("-REDIRECT redis-b.example:6380", Redirect),
             ("-LOADING Redis is loading the dataset in memory", Loading),
             ("-LOADING Valkey is loading the dataset in memory", Loading),
             ("-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", MasterDown),
@@ -149,6 +163,11 @@ mod tests {
             "READONLY You can't write against a read only replica.",
             "-READONLY",
             "-READONLY of my own",
+            "-REDIRECT",
+            "-REDIRECT of my own:1",
+            "-REDIRECT :6380",
+            "-REDIRECT host:",
+            "-REDIRECT host:12x",
             "-UNBLOCKED client unblocked via CLIENT UNBLOCK",
             "-UNBLOCKED the stream key no longer exists",
             "-EXECABORT Transaction discarded because of previous errors.",

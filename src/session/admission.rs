@@ -144,6 +144,7 @@ impl Session {
         if class == Class::Connection(Connection::SetInfo) {
             self.note_library();
         }
+        self.redirectable |= found.is_some_and(|found| found.name == "CAPA");
         if self.take_opt_in(class) {
             return self.tally.command(Kind::Connection);
         }

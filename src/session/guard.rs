@@ -11,7 +11,6 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::protocol::encode;
-use crate::protocol::refusal::refusal;
 
 use super::Session;
 
@@ -73,7 +72,7 @@ impl Session {
 
     fn end_guarded(&mut self, out: &mut BytesMut) {
         let Guarded { reply, short, .. } = std::mem::take(&mut self.guarded);
-        if short && refusal(&reply).is_none() {
+        if short && self.refusal(&reply).is_none() {
             return self.let_down(SHORT);
         }
         self.settle(&reply, out);

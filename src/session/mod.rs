@@ -135,6 +135,8 @@ pub struct Session {
     unexplained: bool,
     /// The server may take the client for somebody else than is known here: it cannot be brought to another upstream.
     uncertain: bool,
+    /// The client said CLIENT CAPA: the server may answer it `-REDIRECT`.
+    redirectable: bool,
     /// Somebody explains commands.
     explains: bool,
     /// See [`Session::take_verdict`].
@@ -222,6 +224,7 @@ impl Session {
             unfamiliar: None,
             unexplained: false,
             uncertain: false,
+            redirectable: false,
             explains: false,
             verdict: None,
             doomed: false,

@@ -197,7 +197,9 @@ impl Session {
     /// A whole reply that is to be told in other words.
     fn retold(&mut self, reply: &[u8]) -> Option<BytesMut> {
         let (entry, turn) = self.pipeline.expecting()?;
-        if let Some(instead) = entry.instead.as_ref().filter(|_| turn != Turn::Replayed && refusal(reply).is_none()) {
+        if let Some(instead) =
+            entry.instead.as_ref().filter(|_| turn != Turn::Replayed && self.refusal(reply).is_none())
+        {
             return Some(BytesMut::from(&instead[..]));
         }
         let telling = entry.telling.filter(|_| turn != Turn::Replayed && reply.first() != Some(&b'-'))?;
@@ -221,7 +223,7 @@ impl Session {
         };
         // A receipt that a replica refuses has a meaning of its own.
         let receipt = entry.silent == Some(Ours::Receipt);
-        if failed && let Some(why) = refusal(reply).filter(|why| !receipt || *why != Refusal::Wait) {
+        if failed && let Some(why) = self.refusal(reply).filter(|why| !receipt || *why != Refusal::Wait) {
             if !entry.streamed {
                 return self.refuse(why);
             }
@@ -265,6 +267,11 @@ impl Session {
                 self.delivered_directly(reply);
             }
         }
+    }
+
+    /// What this reply refuses, if it is a refusal for this client.
+    pub(super) fn refusal(&self, reply: &[u8]) -> Option<Refusal> {
+        refusal(reply).filter(|why| *why != Refusal::Redirect || self.redirectable)
     }
 
     fn refuse(&mut self, why: Refusal) {

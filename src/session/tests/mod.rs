@@ -6,6 +6,7 @@ mod lanes;
 mod maintenance;
 mod quick;
 mod receipts;
+mod redirect;
 mod subscribers;
 mod transactions;
 mod words;
