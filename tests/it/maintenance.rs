@@ -134,14 +134,24 @@ fn around_a_switchover_that_is_felt_both_proxies_tell_the_same_event() {
     let proxies = proxies(&pair, &Options::default());
     let mut clients = [0, 1].map(|at| opted_in(&proxies[at], "redis-py", "internal-ip"));
     let mut never = resp3(&proxies[0], "redis-py");
-    // Keeps the hold until it is done.
+    // Keeps the hold for as long as it goes on, up to the limit of such a wait.
     let mut busy = proxies[0].client();
     let large = encode(&[b"SET", b"large", &vec![b'x'; 3_000_000]]);
     busy.send(&large[..2_000_000]);
     pause(100);
-    std::thread::scope(|scope| {
+    busy = std::thread::scope(|scope| {
         let switchover = scope.spawn(|| proxies[0].operate("switchover --timeout 10s"));
-        pause(350);
+        let (large, mut slow) = (&large, busy);
+        let trickle = scope.spawn(move || {
+            for piece in large[2_000_000..2_900_000].chunks(100_000) {
+                slow.send(piece);
+                pause(60);
+            }
+            slow
+        });
+        for proxy in &proxies {
+            wait_until("requests are held", Duration::from_secs(5), || !proxy.status()["hold"].is_null());
+        }
         let mut events = Vec::new();
         for client in &mut clients {
             client.start("INCR n");
@@ -152,7 +162,8 @@ fn around_a_switchover_that_is_felt_both_proxies_tell_the_same_event() {
         }
         never.start("INCR n");
         assert_eq!(events[0], events[1]);
-        busy.send(&large[2_000_000..]);
+        let mut busy = trickle.join().unwrap();
+        busy.send(&large[2_900_000..]);
         let out = switchover.join().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         let mut values = Vec::new();
@@ -166,6 +177,7 @@ fn around_a_switchover_that_is_felt_both_proxies_tell_the_same_event() {
         values.push(never.read().int());
         values.sort_unstable();
         assert_eq!(values, [1, 2, 3]);
+        busy
     });
     assert_eq!(busy.read(), ok());
     pair.wait_primary_b();

@@ -89,8 +89,11 @@ fn a_frozen_machine_is_replaced_and_acknowledges_nothing_when_it_wakes() {
     assert_eq!(counts(&mut there, "n"), 2);
     pair.wait_primary_a();
     // The machine freezes with writes in the sockets of its Redis, one of which came through its proxy.
-    pair.a.signal("STOP");
     let mut waiting: Vec<_> = (0..8).map(|_| proxies[0].client()).collect();
+    for client in &mut waiting {
+        client.cmd("PING");
+    }
+    pair.a.signal("STOP");
     for client in &mut waiting {
         client.start("INCR lost");
     }
