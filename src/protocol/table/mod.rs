@@ -64,9 +64,7 @@ const PLAIN: &[Row] = &[
          XCFGSET XCLAIM XDEL XDELEX XSETID XTRIM",
     ),
     (Class::Scan, "SCAN HSCAN SSCAN ZSCAN CLUSTERSCAN"),
-    // Scripts, messages
-    (Class::Script, "EVAL EVALSHA FCALL"),
-    (Class::Read, "EVAL_RO EVALSHA_RO FCALL_RO"),
+    // Messages
     (Class::Publish, "PUBLISH SPUBLISH"),
     (Class::Subscription(Subscription::Subscribe), "SUBSCRIBE"),
     (Class::Subscription(Subscription::Unsubscribe), "UNSUBSCRIBE"),
@@ -117,8 +115,15 @@ const PLAIN: &[Row] = &[
     ),
 ];
 
-/// What blocks, and what has sub-commands.
+/// What blocks, what runs for as long as it likes, and what has sub-commands.
 const SPECIAL: &[Command] = &[
+    // While a script runs, the server answers -BUSY on every connection but the script's own.
+    lengthy("EVAL", Class::Script),
+    lengthy("EVALSHA", Class::Script),
+    lengthy("FCALL", Class::Script),
+    lengthy("EVAL_RO", Class::Read),
+    lengthy("EVALSHA_RO", Class::Read),
+    lengthy("FCALL_RO", Class::Read),
     blocking("BLPOP", Class::Write, Timeout::Last),
     blocking("BRPOP", Class::Write, Timeout::Last),
     blocking("BRPOPLPUSH", Class::Write, Timeout::Last),
@@ -221,6 +226,10 @@ const SLOWLOG: &[Row] = &[(Class::Harmless, "GET HELP LEN"), (Class::Admin, "RES
 const XGROUP: &[Row] = &[(Class::Write, "CREATE CREATECONSUMER DELCONSUMER DESTROY SETID"), (Class::Harmless, "HELP")];
 
 const XINFO: &[Row] = &[(Class::Read, "CONSUMERS GROUPS STREAM"), (Class::Harmless, "HELP")];
+
+const fn lengthy(name: &'static str, class: Class) -> Command {
+    Command { name, class, own: true, ..EMPTY }
+}
 
 const fn blocking(name: &'static str, class: Class, timeout: Timeout) -> Command {
     Command { name, class, blocks: Some(timeout), ..EMPTY }

@@ -127,3 +127,14 @@ fn a_read_in_front_of_a_write_is_not_asked_again() {
     story.upstream(&large[100_000..]).upstream("+OK\r\n").client_gets(&format!("{large}+OK\r\n"));
     assert_eq!(story.session.home(), Home::Own);
 }
+
+#[test]
+fn nobody_waits_behind_the_script_of_another() {
+    for script in ["EVAL return 0", "FCALL f 0", "EVAL_RO return 0"] {
+        let mut story = Story::on_a_lane();
+        story.client("GET a\r\n").upstream_gets("GET a|").upstream("$-1\r\n").client_gets("$-1\r\n");
+        story.session.handle_input(format!("{script}\r\n").as_bytes(), &mut story.out);
+        assert_eq!(story.session.home(), Home::Own, "{script}");
+        story.another_upstream().upstream_gets(&format!("{script}|"));
+    }
+}
