@@ -161,3 +161,21 @@ fn a_dry_run_checks_and_changes_nothing() {
     assert!(proxy.operate("switchover --to b --dry-run").status.success());
     assert!(pair.a.is_primary());
 }
+
+/// What it asked for may never be answered; that must not keep anybody else waiting, nor veto a switchover.
+#[test]
+fn a_client_that_left_is_not_waited_for_although_its_reply_never_comes() {
+    let pair = Pair::start();
+    let proxy = Proxy::start(&pair);
+    let open = || proxy.status()["connections"]["open"].as_u64();
+    let mut boss = pair.direct();
+    let mut client = proxy.client();
+    assert_eq!(client.cmd("SET k 1"), ok());
+    assert_eq!(boss.cmd("CLIENT PAUSE 120000 WRITE"), ok());
+    client.start("APPEND k 2");
+    let there = Duration::from_secs(20);
+    wait_until("the node has the write", there, || boss.cmd("CLIENT LIST").text().contains("cmd=append"));
+    drop(client);
+    wait_until("the client is let go", Duration::from_secs(60), || open() == Some(0));
+    assert_eq!(boss.cmd("CLIENT UNPAUSE"), ok());
+}

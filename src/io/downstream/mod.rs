@@ -58,6 +58,8 @@ const KEPT_SHORT: usize = 16 * 1024;
 const ROUNDS: usize = 16;
 /// How long a client may take to hear our last words, and to stop talking.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// A client that has closed its side is waited for so long, counted from the last reply that it was sent.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
 /// A buffer that is larger than this is given back when it is empty.
 const KEEP: usize = 16 * 1024;
 
@@ -131,8 +133,8 @@ pub(super) struct Conversation {
     ids: identity::Ids,
     /// Until when a command waits to be explained.
     words_until: Option<Duration>,
-    /// The client has closed its side.
-    gone: bool,
+    /// Since when the client has closed its side.
+    gone: Option<Duration>,
     /// Why the conversation ends, once it does; the rest of `out` is written first.
     ending: Option<Counter>,
     version: u64,
@@ -185,7 +187,7 @@ impl Conversation {
                 pause: Duration::MAX,
                 ids: identity::Ids::default(),
                 words_until: None,
-                gone: false,
+                gone: None,
                 ending: None,
                 version: 0,
                 kept: 0,
@@ -251,7 +253,11 @@ impl Conversation {
             bytes::Buf::advance(&mut self.input, used);
             return used > 0;
         }
-        if self.gone || !self.input.is_empty() || !self.session.may_take() || self.out.len() > self.out_limit() {
+        if self.gone.is_some()
+            || !self.input.is_empty()
+            || !self.session.may_take()
+            || self.out.len() > self.out_limit()
+        {
             return false;
         }
         let tested = self.would_fail_ping();
@@ -268,7 +274,7 @@ impl Conversation {
         };
         let count = read.len();
         if count == 0 {
-            self.gone = true;
+            self.gone = Some(self.now);
             return true;
         }
         self.worker.stats.add(Counter::BytesFromClients, count as u64);
@@ -336,7 +342,7 @@ impl Conversation {
                 () if self.session.overfull() => Counter::ClosedLimit,
                 () => self.gone_by_itself(),
             })
-        } else if self.gone && (self.session.is_raw() || !owed) {
+        } else if self.gone.is_some() && (self.session.is_raw() || !owed || self.left_behind()) {
             Some(self.gone_by_itself())
         } else if self.records.worn() && self.session.quiet() && self.input.is_empty() && self.out.is_empty() {
             Some(Counter::ClosedTlsKey)
@@ -344,6 +350,18 @@ impl Conversation {
             self.departure()
         };
         self.ending.is_some()
+    }
+
+    /// The client left, and Redis has been silent since: a reply may never come (some versions drop that of a login that
+    /// fails). What was sent runs all the same; what was not sent waits for its hold.
+    fn left_behind(&self) -> bool {
+        self.left_behind_due().is_some_and(|due| due <= self.now)
+    }
+
+    /// When that is so, if nothing comes.
+    fn left_behind_due(&self) -> Option<Duration> {
+        let sent = !self.session.waits() && !self.session.begun();
+        self.gone.filter(|_| sent).map(|since| since.max(self.spoke_at) + LEFT_BEHIND)
     }
 
     /// Writes what is left, then says goodbye in TLS' words. What the client still sends is read and dropped for a

@@ -457,7 +457,8 @@ impl Conversation {
         let waits = matches!(self.up, Up::None) && self.session.wants_upstream() && self.may_begin();
         let retry = if waits { self.retry.due(self.worker.orders().epoch) } else { None };
         let stall = if self.worker.ordered_hold(self.now) { self.stall_due() } else { None };
-        [leave, stall, farewell, retry, rest, self.hold_deadline(), self.ids_deadline(), self.words_deadline()]
+        let left = self.left_behind_due();
+        [leave, stall, farewell, retry, rest, left, self.hold_deadline(), self.ids_deadline(), self.words_deadline()]
             .into_iter()
             .flatten()
             .min()
