@@ -191,12 +191,18 @@ impl Session {
             }
             class => class,
         };
-        if let Some(answer) = self.transaction.admit(class, self.server.state.resp3()) {
+        let resp3 = self.server.state.resp3();
+        // A subscriber in RESP2 may not begin a transaction: the server says so.
+        let begins_none = class == Class::Transaction(Transaction::Multi) && !resp3 && self.subscribed();
+        let class = if begins_none { Class::Harmless } else { class };
+        if let Some(answer) = self.transaction.admit(class, resp3) {
             self.pipeline.drop_unfinished();
             return self.answer_ourselves(class, answer);
         }
         let queued = self.transaction.queueing(class);
         self.transaction.barrier |= shape.args != 1 && matches!(class, Class::Transaction(Transaction::Exec));
+        // Whether a MULTI behind it begins anything is for its reply to say.
+        self.transaction.barrier |= self.transaction.lost() && matches!(class, Class::Subscription(_));
         self.close_batch(class, found);
         let receipt = self.wants_receipt(class, found, queued);
         let scan = class == Class::Scan && !queued;

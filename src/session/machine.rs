@@ -126,6 +126,11 @@ fn stays_open(reply: &[u8]) -> bool {
     words.iter().any(|word| reply.starts_with(word)) && !reply.starts_with(b"-ERR EXEC without MULTI")
 }
 
+/// This reply to an EXEC outside MULTI says that watched keys are watched no longer. `EXEC without MULTI` leaves them.
+pub(super) fn ends_watch(reply: &[u8]) -> bool {
+    reply.starts_with(b"-EXECABORT ")
+}
+
 impl Machine {
     /// MULTI was accepted, and nothing has ended it.
     pub(super) fn in_multi(&self) -> bool {
@@ -209,6 +214,9 @@ impl Machine {
     fn exec(&mut self, reply: &[u8]) -> Effect {
         let mut effect = Effect::default();
         if self.in_multi() && stays_open(reply) {
+            return effect;
+        }
+        if !self.in_multi() && !ends_watch(reply) {
             return effect;
         }
         if self.executed.is_none() {

@@ -508,5 +508,9 @@ impl Session {
         self.pipeline.deliver_front(false, false);
         self.pipeline.release_delivered();
         self.phase = Phase::Raw;
+        if self.transaction.lost() {
+            // Watched keys were lost with an upstream. No later EXEC can be told so here, and it must not run.
+            (self.closing, self.lost) = (true, true);
+        }
     }
 }

@@ -336,7 +336,6 @@ impl Session {
             // The hot path: nothing of a transaction anywhere near.
             Class::Read | Class::Write if !self.in_transaction() => false,
             _ => {
-                let failed = head.first() == Some(&b'-');
                 let named = if entry.named { self.naming.as_ref().map(Naming::told) } else { None };
                 let said = named.as_deref().or(entry.remembers.as_deref().map(|own| &own[..])).unwrap_or(bytes);
                 let was_open = self.server.in_multi();
@@ -345,7 +344,7 @@ impl Session {
                 if connection && !self.server.state.resp3() {
                     self.maintenance.forget();
                 }
-                self.follow_transaction(class, queued, failed, was_open)
+                self.follow_transaction(class, queued, head, was_open)
             }
         };
         if entry_named {

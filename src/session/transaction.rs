@@ -17,7 +17,7 @@ use crate::protocol::encode;
 use super::Session;
 use super::admission::{ends_transaction, goes_raw};
 use super::entry::Entry;
-use super::machine::{immediate, stateful};
+use super::machine::{ends_watch, immediate, stateful};
 
 /// Where the client stands, as taken.
 #[derive(Default)]
@@ -212,7 +212,8 @@ impl Session {
 
     /// A command was answered with `reply`; called before its entry is let go, with what the machine made of it. Returns
     /// whether the entry must be kept for a replay.
-    pub(super) fn follow_transaction(&mut self, class: Class, queued: bool, failed: bool, was_open: bool) -> bool {
+    pub(super) fn follow_transaction(&mut self, class: Class, queued: bool, reply: &[u8], was_open: bool) -> bool {
+        let (failed, aborted) = (reply.first() == Some(&b'-'), ends_watch(reply));
         let open = self.server.in_multi();
         match class {
             Class::Transaction(Transaction::Multi) if open && !was_open => self.drop_doubts(),
@@ -222,7 +223,8 @@ impl Session {
                     // It did not end it after all; nothing was taken behind it.
                     self.transaction.queueing = true;
                 } else {
-                    self.transaction.watch_lost = false;
+                    // Outside MULTI, an EXEC or DISCARD that fails leaves watched keys watched.
+                    self.transaction.watch_lost &= failed && !was_open && !aborted;
                     self.transaction.unrepeatable = None;
                     return false;
                 }

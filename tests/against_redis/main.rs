@@ -8,4 +8,5 @@ mod command_table;
 mod info;
 mod protocol_errors;
 mod server;
+mod states;
 mod which;

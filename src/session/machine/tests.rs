@@ -34,3 +34,65 @@ fn what_is_queued_counts_when_exec_has_run_it_and_not_before() {
         assert_eq!((machine.in_multi(), machine.state.user()), (false, user), "{reply}");
     }
 }
+
+const DISCARD: Class = Class::Transaction(Transaction::Discard);
+const RESET: Class = Class::Connection(Connection::Reset);
+const SELECT: Class = Class::Connection(Connection::Select);
+const NAME: Class = Class::Connection(Connection::SetName);
+const WATCH: Class = Class::Transaction(Transaction::Watch);
+
+/// What another upstream would be told.
+fn replayed(machine: &Machine) -> String {
+    let preamble = machine.state.preamble(false, None);
+    let all: Vec<u8> = preamble.first.iter().flat_map(|alone| alone.to_vec()).chain(preamble.rest.to_vec()).collect();
+    let text = String::from_utf8(all).unwrap();
+    let words = text.split("\r\n").filter(|word| !word.is_empty() && !word.starts_with(['*', '$']));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn each_element_of_exec_counts_for_its_own_command() {
+    let mut machine = Machine::default();
+    say(&mut machine, MULTI, &["MULTI"], "+OK\r\n");
+    say(&mut machine, SELECT, &["SELECT", "3"], "+QUEUED\r\n");
+    say(&mut machine, Class::Read, &["HGETALL", "h"], "+QUEUED\r\n");
+    say(&mut machine, AUTH, &["AUTH", "u", "wrong"], "+QUEUED\r\n");
+    say(&mut machine, SELECT, &["SELECT", "99"], "+QUEUED\r\n");
+    say(&mut machine, NAME, &["CLIENT", "SETNAME", "n"], "+QUEUED\r\n");
+    say(&mut machine, MULTI, &["MULTI"], "-ERR MULTI calls can not be nested\r\n");
+    assert_eq!((machine.in_multi(), replayed(&machine).as_str()), (true, ""));
+    let reply = "*5\r\n+OK\r\n*2\r\n$1\r\na\r\n-ERR x\r\n-WRONGPASS x\r\n-ERR DB index is out of range\r\n+OK\r\n";
+    assert_eq!(say(&mut machine, EXEC, &["EXEC"], reply), Effect::default());
+    assert_eq!((machine.in_multi(), replayed(&machine).as_str()), (false, "SELECT 3 CLIENT SETNAME n"));
+}
+
+#[test]
+fn a_reset_or_discard_ends_the_transaction_only_if_it_says_so() {
+    for (end, word, failure, success) in [
+        (DISCARD, "DISCARD", "-ERR wrong number of arguments for 'discard' command\r\n", "+OK\r\n"),
+        (RESET, "RESET", "-NOPERM x\r\n", "+RESET\r\n"),
+        (EXEC, "EXEC", "-NOPERM x\r\n", "-EXECABORT Transaction discarded because of: wrong number\r\n"),
+    ] {
+        let mut machine = Machine::default();
+        say(&mut machine, SELECT, &["SELECT", "3"], "+OK\r\n");
+        say(&mut machine, WATCH, &["WATCH", "k"], "+OK\r\n");
+        say(&mut machine, MULTI, &["MULTI"], "+OK\r\n");
+        say(&mut machine, SELECT, &["SELECT", "5"], "+QUEUED\r\n");
+        say(&mut machine, end, &[word], failure);
+        assert!(machine.in_multi() && machine.watching(), "{word}");
+        say(&mut machine, end, &[word], success);
+        assert!(!machine.in_multi() && !machine.watching(), "{word}");
+        assert_eq!(replayed(&machine), if word == "RESET" { "" } else { "SELECT 3" });
+    }
+}
+
+#[test]
+fn outside_multi_an_exec_or_discard_that_fails_leaves_keys_watched() {
+    let mut machine = Machine::default();
+    say(&mut machine, WATCH, &["WATCH", "k"], "+OK\r\n");
+    say(&mut machine, EXEC, &["EXEC"], "-ERR EXEC without MULTI\r\n");
+    say(&mut machine, DISCARD, &["DISCARD"], "-ERR DISCARD without MULTI\r\n");
+    assert!(machine.watching());
+    say(&mut machine, EXEC, &["EXEC", "x"], "-EXECABORT Transaction discarded because of: wrong number\r\n");
+    assert!(!machine.watching());
+}

@@ -62,3 +62,29 @@ fn what_follows_a_multi_that_failed_is_not_taken_for_queued() {
     story.another_upstream().upstream_gets("");
     assert_eq!(story.session.take_tally().unknown, 2);
 }
+
+#[test]
+fn a_lost_watch_is_still_lost_behind_an_exec_or_discard_without_multi() {
+    for (word, error) in [("EXEC", "-ERR EXEC without MULTI\r\n"), ("DISCARD", "-ERR DISCARD without MULTI\r\n")] {
+        for moved_first in [true, false] {
+            let mut story = Story::attached();
+            story.client("WATCH a\r\n").upstream_gets("WATCH a|").upstream("+OK\r\n").client_gets("+OK\r\n");
+            if moved_first {
+                story.another_upstream();
+            }
+            story.client(&format!("{word}\r\n")).upstream_gets(&format!("{word}|")).upstream(error).client_gets(error);
+            if !moved_first {
+                story.another_upstream();
+            }
+            story.client("MULTI\r\nINCR n\r\nEXEC\r\n").upstream_gets("").client_gets("+OK\r\n+QUEUED\r\n*-1\r\n");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_lost_its_watch_and_asks_for_no_replies_is_closed_on() {
+    let mut story = Story::attached();
+    story.client("WATCH a\r\n").upstream_gets("WATCH a|").upstream("+OK\r\n").client_gets("+OK\r\n");
+    story.another_upstream().client("CLIENT REPLY SKIP\r\n").upstream_gets("CLIENT REPLY SKIP|");
+    assert!(story.session.closing() && story.session.lost());
+}
