@@ -70,6 +70,7 @@ impl Server {
             place: Place::default(),
             tls: None,
             login: None,
+            tcp: Default::default(),
         }
     }
 

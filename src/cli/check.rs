@@ -14,6 +14,7 @@ use crate::cli::show::say;
 use crate::config::{self, CertificateDates, Config, Node};
 use crate::control::{advice, certificates};
 use crate::io::client::Target;
+use crate::io::files::OpenFiles;
 use crate::io::tls::{ServerSide, TlsError, UpstreamSide, date_faults};
 use crate::patch::settings::{Finding, Weight};
 
@@ -75,8 +76,17 @@ pub(crate) fn run(args: Args) -> ExitCode {
         return live(&loaded.config);
     }
     // A reader that went away (`| head`) is no failure of the check.
-    let _ = std::io::stdout().write_all(config::to_toml(&loaded.effective, &loaded.config.hooks).as_bytes());
+    let page = config::to_toml(&loaded.effective, &loaded.config.hooks) + &files(&loaded.config);
+    let _ = std::io::stdout().write_all(page.as_bytes());
     ExitCode::SUCCESS
+}
+
+/// What the limit of open files leaves for clients; a comment behind the configuration.
+fn files(config: &Config) -> String {
+    let files = OpenFiles::look();
+    let most = files.clients(config.limits.connections, config.workers);
+    let lowered = if most < config.limits.connections { "; max-connections is lowered to that" } else { "" };
+    format!("\n# Open files: at most {}, enough for {most} clients{lowered}\n", files.limit)
 }
 
 /// What is wrong with the settings of the nodes, each with the command that mends it.

@@ -15,8 +15,8 @@ use super::problem::{Place, Problems};
 use super::source::{Flags, Given, Sources};
 use super::{
     Admin, AdminGuard, Advertised, CertificateDates, ChannelSecret, ClientLimits, Config, DrainTimes, Durability,
-    Failover, FailoverMode, HoldLimits, Node, Notices, ProbeTimes, Rejoin, Secret, ServerTls, UpstreamTls, Upstreams,
-    admin_token, value,
+    Failover, FailoverMode, HoldLimits, Node, Notices, ProbeTimes, Rejoin, Secret, ServerTls, TcpTimes, UpstreamTls,
+    Upstreams, admin_token, value,
 };
 
 mod witness;
@@ -115,12 +115,14 @@ impl Reader<'_> {
         let limits = ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
             handshake: self.time(&keys::HANDSHAKE_TIMEOUT),
+            idle: None,
             resend_bytes: self.size(&keys::RESEND_BYTES),
             keep: self.size(&keys::KEEP_BYTES),
             max_bulk: self.number(&keys::MAX_BULK),
             max_args: self.number(&keys::MAX_ARGS),
         };
-        let upstream = Upstreams { max_age: self.time(&keys::UPSTREAM_MAX_AGE) };
+        let (tcp, idle, upstream) = self.connections();
+        let limits = ClientLimits { idle, ..limits };
         let config = Config {
             listen: listen?,
             tls: tls?,
@@ -148,6 +150,7 @@ impl Reader<'_> {
             durability,
             limits,
             upstream,
+            tcp,
             channel: channel?,
             channel_secret,
         };
@@ -355,6 +358,15 @@ impl Reader<'_> {
             }
         }
         Failover { mode, rejoin }
+    }
+
+    fn connections(&mut self) -> (TcpTimes, Option<Duration>, Upstreams) {
+        let some = |time: Duration| Some(time).filter(|time| !time.is_zero());
+        let keepalive = some(self.time(&keys::TCP_KEEPALIVE));
+        let user_timeout = some(self.time(&keys::TCP_USER_TIMEOUT));
+        let idle = some(self.time(&keys::CLIENT_TIMEOUT));
+        let upstream = Upstreams { idle: self.time(&keys::UPSTREAM_IDLE), max_age: self.time(&keys::UPSTREAM_MAX_AGE) };
+        (TcpTimes { keepalive, user_timeout }, idle, upstream)
     }
 
     fn at_most(&mut self, key: &Key, value: Duration, limit: &Key, most: Duration) {

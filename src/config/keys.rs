@@ -308,6 +308,17 @@ keys! {
         MAX_ARGS = "max-args", Count(16, 2_147_483_647), Value("1048576"), "Most arguments of a command.";
     }
     "Connections" {
+        TCP_KEEPALIVE = "tcp-keepalive", Time(0, 24 * 60 * MINUTE), Value("300s"),
+            "Dead peers are looked for after this time without traffic, towards clients and towards Redis (as Redis' \
+             `tcp-keepalive`: three probes, a third of the time apart); 0 turns it off.";
+        TCP_USER_TIMEOUT = "tcp-user-timeout", Time(0, 60 * MINUTE), Value("0s"),
+            "A connection to a client or to Redis breaks when what was sent is not confirmed for this long \
+             (`TCP_USER_TIMEOUT`); 0 leaves it to the system.";
+        CLIENT_TIMEOUT = "client-timeout", Time(0, 24 * 60 * MINUTE), Value("0s"),
+            "A client that says and gets nothing for this long is closed (as Redis' `timeout`: not while it blocks or is \
+             subscribed); 0 is never.";
+        UPSTREAM_IDLE = "upstream-idle", Time(SECOND, 60 * MINUTE), Value("15s"),
+            "A connection to Redis that no client has needed for this long is closed.";
         UPSTREAM_MAX_AGE = "upstream-max-age", Time(SECOND, 24 * 60 * MINUTE), Value("5m"),
             "A connection to Redis that is older is not used for further clients. Rights do not depend on it: each client \
              has those that a connection of its own would have had when it came.";

@@ -82,6 +82,8 @@ pub struct Config {
     pub limits: ClientLimits,
     /// How connections to Redis are kept.
     pub upstream: Upstreams,
+    /// Dead peers, clients and nodes alike.
+    pub tcp: TcpTimes,
     /// The pair's reserved pub/sub channel.
     pub channel: String,
     /// What authenticates messages there; `None`: a message can at most hold clients for a while.
@@ -268,9 +270,20 @@ pub struct Durability {
     pub strict: bool,
 }
 
+/// How dead and idle peers are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpTimes {
+    /// Time without traffic until TCP asks (default 300 s).
+    pub keepalive: Option<Duration>,
+    /// Time without confirmation until a connection breaks.
+    pub user_timeout: Option<Duration>,
+}
+
 /// How connections to Redis are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Upstreams {
+    /// One that no client has needed for this long is closed (default 15 s).
+    pub idle: Duration,
     /// An older connection takes no newcomer and is not used again (default 5 min).
     pub max_age: Duration,
 }
@@ -282,6 +295,8 @@ pub struct ClientLimits {
     pub connections: usize,
     /// Time for the TLS handshake (default 10 s).
     pub handshake: Duration,
+    /// An idle client is closed after this time; `None` is never.
+    pub idle: Option<Duration>,
     /// Bytes of unanswered commands that a session keeps so that they can be sent again (default 1 MiB); a larger
     /// command streams through and cannot be.
     pub resend_bytes: usize,

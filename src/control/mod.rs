@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Admin, CertificateDates, ChannelSecret, Config, ServerTls, prepare_private};
 use crate::io::client::Target;
+use crate::io::files::OpenFiles;
 use crate::io::http::{self, Guard, Listener};
 use crate::io::tls::{self, Renewal, Role, ServerSide, TlsError, UpstreamSide};
 use crate::io::witness::Asker;
@@ -50,7 +51,8 @@ const RESOLVES_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 type Reason = Box<dyn std::error::Error>;
 
 /// Runs the process until it is told to end.
-pub fn run(config: Config) -> ExitCode {
+pub fn run(mut config: Config) -> ExitCode {
+    bound_clients(&mut config);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
@@ -63,6 +65,23 @@ pub fn run(config: Config) -> ExitCode {
         Err(reason) => failed(&reason),
     }
 }
+
+/// Raises the limit of open files, and bounds clients by what is left.
+fn bound_clients(config: &mut Config) {
+    let files = OpenFiles::raise();
+    if files.limit > files.soft {
+        tracing::info!(from = files.soft, to = files.limit, "the limit of open files was raised");
+    }
+    let most = files.clients(config.limits.connections, config.workers);
+    if most < config.limits.connections {
+        let (wanted, limit) = (config.limits.connections, files.limit);
+        tracing::info!(wanted, most, open_files = limit, "max-connections is lowered: {TOO_FEW_FILES}");
+        config.limits.connections = most;
+    }
+}
+
+/// What to do when `max-connections` is lowered.
+const TOO_FEW_FILES: &str = "a client may need two open files; raise the hard limit (LimitNOFILE, ulimit -Hn)";
 
 fn failed(reason: &Reason) -> ExitCode {
     eprintln!("error: {reason}");

@@ -35,8 +35,6 @@ use super::worker::{Opened, Worker, obtain};
 /// Time for the server to accept the key of a lane that is being opened. A busy server may need long; whether it is
 /// dead is for the probes to say.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A lane that has had no passenger for this long ends.
-const EMPTY: Duration = Duration::from_secs(10);
 /// So much gathered is sent at once: the most that the kernel carries in one piece (GSO_MAX_SIZE). Each piece has a
 /// price of its own, about that of 16 KiB.
 const BATCH: usize = 64 * 1024;
@@ -399,7 +397,7 @@ pub(super) async fn run(worker: Rc<Worker>, lane: Rc<Lane>, target: Target) {
                 framer: ReplyFramer::new(ReplyLimits::default()),
                 empty_since: None,
                 waits: false,
-                timer: Box::pin(tokio::time::sleep(EMPTY)),
+                timer: Box::pin(tokio::time::sleep(worker.limits.upstream.idle)),
             };
             let lost = std::future::poll_fn(|cx| ride.poll(cx, &worker, &lane)).await;
             if let Some(link) = lane.link.take().filter(|link| !lost && !link.unflushed) {
@@ -536,11 +534,11 @@ impl Ride {
             return false;
         }
         let now = clock::now();
-        let since = *self.empty_since.get_or_insert(now);
-        if since + EMPTY <= now || worker.too_many_idle_lanes() {
+        let until = *self.empty_since.get_or_insert(now) + worker.limits.upstream.idle;
+        if until <= now || worker.too_many_idle_lanes() {
             return true;
         }
-        self.timer.as_mut().reset(clock::instant(since + EMPTY));
+        self.timer.as_mut().reset(clock::instant(until));
         self.timer.as_mut().poll(cx).is_ready()
     }
 }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod clock;
 mod downstream;
 pub mod exec;
+pub mod files;
 pub mod http;
 pub mod journal_file;
 mod lane;

@@ -119,6 +119,7 @@ families! {
             ("protocol", "The client broke the protocol; it was told how."),
             ("slow", "The client did not read its replies."),
             ("limit", "The connection limit was reached, or one client was subscribed to more than is kept for it."),
+            ("idle", "It said and got nothing for `client-timeout`."),
             ("drain", "Closed between two commands, by a drain."),
             ("moved", "The client left by itself, after a drain had told it to move."),
             ("drain_cut", "Closed with something unanswered, at the drain's deadline or by a second SIGTERM."),

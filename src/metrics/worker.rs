@@ -44,6 +44,7 @@ series! {
         ClosedProtocol = CONNECTIONS_CLOSED "protocol",
         ClosedSlow = CONNECTIONS_CLOSED "slow",
         ClosedLimit = CONNECTIONS_CLOSED "limit",
+        ClosedIdle = CONNECTIONS_CLOSED "idle",
         ClosedDrain = CONNECTIONS_CLOSED "drain",
         ClosedMoved = CONNECTIONS_CLOSED "moved",
         ClosedDrainCut = CONNECTIONS_CLOSED "drain_cut",

@@ -298,12 +298,13 @@ fn story(pair: &Pair, proxy: &Proxy, operator: &mut Client, seed: u64) {
                     twins.before.push(format!("({change})"));
                 }
             }
-            1 | 2 => all.push(Twins {
-                client: proxy.client(),
-                control: pair.direct(),
-                since: Vec::new(),
-                before: Vec::new(),
-            }),
+            1 | 2 => {
+                let (client, control) = (proxy.client(), pair.direct());
+                let mut twins = Twins { client, control, since: Vec::new(), before: Vec::new() };
+                // A client behind the proxy is a newcomer until it says something.
+                assert!(say(pair, &mut twins, "PING"));
+                all.push(twins);
+            }
             3 if !all.is_empty() => drop(all.swap_remove(random.below(all.len()))),
             4 if random.below(8) == 0 => crate::support::pause(300),
             _ if all.is_empty() => {}

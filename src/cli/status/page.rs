@@ -74,8 +74,9 @@ fn facts(status: &Status) -> Vec<(&'static str, String)> {
     let mut facts = vec![(
         "Clients",
         format!(
-            "{} open, {} accepted, {} answered",
+            "{} open of at most {}, {} accepted, {} answered",
             count(clients.open),
+            count(clients.most),
             count(clients.accepted),
             counted(clients.commands, "command")
         ),

@@ -59,7 +59,13 @@ fn well() -> Status {
         },
         acknowledge: None,
         hold: None,
-        connections: ConnectionsStatus { open: 212, accepted: 8_412, commands: 91_234_567 },
+        connections: ConnectionsStatus {
+            open: 212,
+            accepted: 8_412,
+            commands: 91_234_567,
+            most: 10_000,
+            open_files: 1 << 20,
+        },
         peers: vec![PeerStatus { instance: "1f3c".into(), node: Some("b".into()), age_ms: 430, clock_ahead_ms: None }],
         channel: Some(ChannelStatus { authenticated: true, ..ChannelStatus::default() }),
         last_changes: vec![

@@ -11,6 +11,7 @@ use crate::io::admin::status::{
 };
 use crate::io::admin::whole_ms;
 use crate::io::clock;
+use crate::io::files::OpenFiles;
 use crate::metrics::worker::{Counter, Gauge, Totals};
 use crate::topology::{Gone, NoPrimary, NodeId, Reach, Role};
 
@@ -54,6 +55,8 @@ impl Owner {
                 open: totals.gauge(Gauge::ConnectionsOpen),
                 accepted: totals.counter(Counter::ConnectionsAccepted),
                 commands: totals.commands(),
+                most: u64::try_from(self.config.limits.connections).unwrap_or(u64::MAX),
+                open_files: OpenFiles::look().limit,
             },
             felt: felt(&totals),
             peers: self.peers_status(now),

@@ -71,6 +71,7 @@ impl Pair {
             place: Place::default(),
             tls: None,
             login: None,
+            tcp: Default::default(),
         }
     }
 
@@ -216,12 +217,14 @@ pub(super) fn config(pair: &Pair, name: &str) -> Config {
         limits: ClientLimits {
             connections: 10,
             handshake: Duration::from_secs(1),
+            idle: None,
             resend_bytes: 1 << 20,
             keep: 512 << 20,
             max_bulk: 1 << 20,
             max_args: 1000,
         },
-        upstream: crate::config::Upstreams { max_age: Duration::from_secs(300) },
+        upstream: crate::config::Upstreams { idle: Duration::from_secs(15), max_age: Duration::from_secs(300) },
+        tcp: crate::config::TcpTimes::default(),
         failover: crate::config::Failover::default(),
         sentinels: crate::config::Sentinels::default(),
         witness: None,

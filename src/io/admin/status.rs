@@ -217,6 +217,12 @@ pub struct ConnectionsStatus {
     pub accepted: u64,
     /// Commands answered since the process began.
     pub commands: u64,
+    /// The most at a time: `max-connections`, or what the limit of open files leaves.
+    #[serde(default)]
+    pub most: u64,
+    /// The limit of open files.
+    #[serde(default)]
+    pub open_files: u64,
 }
 
 /// What clients have felt since the process began.

@@ -22,7 +22,7 @@ use redis_protocol::resp2::encode::extend_encode_borrowed;
 use redis_protocol::resp2::types::BorrowedFrame;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
-pub use dial::{Target, TargetTls, Upstream, dial};
+pub use dial::{Target, TargetTls, Upstream, dial, find_dead_peers};
 pub use login::Login;
 pub use place::Place;
 pub use reply::{MAX_REPLY_BYTES, Reply};

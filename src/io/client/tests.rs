@@ -5,6 +5,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::Secret;
+use crate::config::TcpTimes;
 use crate::io::clock;
 use crate::topology::node::NodeId;
 
@@ -21,7 +22,15 @@ async fn listen() -> (TcpListener, Target) {
     let port = listener.local_addr().unwrap().port();
     (
         listener,
-        Target { node: NodeId(0), host: "127.0.0.1".to_owned(), port, place: Place::default(), tls: None, login: None },
+        Target {
+            node: NodeId(0),
+            host: "127.0.0.1".to_owned(),
+            port,
+            place: Place::default(),
+            tls: None,
+            login: None,
+            tcp: TcpTimes::default(),
+        },
     )
 }
 

@@ -13,6 +13,7 @@ mod departure;
 mod handshake;
 mod hold;
 mod identity;
+mod idle;
 mod notices;
 mod shared;
 mod tally;
@@ -346,6 +347,8 @@ impl Conversation {
             Some(self.gone_by_itself())
         } else if self.records.worn() && self.session.quiet() && self.input.is_empty() && self.out.is_empty() {
             Some(Counter::ClosedTlsKey)
+        } else if self.too_idle() {
+            Some(Counter::ClosedIdle)
         } else {
             self.departure()
         };

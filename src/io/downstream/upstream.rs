@@ -458,10 +458,8 @@ impl Conversation {
         let retry = if waits { self.retry.due(self.worker.orders().epoch) } else { None };
         let stall = if self.worker.ordered_hold(self.now) { self.stall_due() } else { None };
         let left = self.left_behind_due();
-        [leave, stall, farewell, retry, rest, left, self.hold_deadline(), self.ids_deadline(), self.words_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let held = [self.hold_deadline(), self.ids_deadline(), self.words_deadline(), self.idle_deadline()];
+        [leave, stall, farewell, retry, rest, left].into_iter().chain(held).flatten().min()
     }
 
     /// Sleeps until the next time-out; wakes itself when it has passed.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::sync::mpsc;
 
 use super::{AskedBy, PATIENCE, Reply, VERSION, line, next_line};
+use crate::config::TcpTimes;
 use crate::config::{Config, Secret};
 use crate::io::client::{LinkError, Place, Target, TargetTls, Upstream, dial};
 use crate::io::clock;
@@ -58,6 +59,7 @@ impl Asker {
             place: Place::default(),
             tls,
             login: None,
+            tcp: TcpTimes::default(),
         };
         Ok(Some(Self { target, pair: witness.pair.clone(), token: witness.token.clone() }))
     }

@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
+use crate::config::{Config, TcpTimes};
 use crate::metrics::worker::{Counter, Gauge, WorkerStats};
 use crate::protocol::request;
 use crate::session::{Receipts, Settings};
@@ -27,6 +27,8 @@ use super::marker::Markers;
 use super::proof::Prover;
 use super::unblock::Unblocker;
 use super::{Hints, Limits, Pool, Target, Worker};
+use crate::io::client::find_dead_peers;
+use crate::io::files::OpenFiles;
 use crate::io::orders::{Drain, News, Orders};
 use crate::io::register::Register;
 use crate::io::tls::ServerSide;
@@ -93,12 +95,12 @@ pub fn start(
     news: &mpsc::Sender<News>,
     stats: &[Arc<WorkerStats>],
 ) -> io::Result<Workers> {
-    let listener = listen(config.listen)?;
+    let listener = listen(config.listen, config.tcp)?;
     let local_addr = listener.local_addr()?;
     let channels: Vec<_> = stats.iter().map(|stats| (mpsc::channel(HANDOVER), Arc::clone(stats))).collect();
     let doors = channels.iter().map(|((door, _), stats)| (door.clone(), Arc::clone(stats))).collect();
     let limit = u64::try_from(config.limits.connections).unwrap_or(u64::MAX);
-    let mut entrance = Some(Entrance { listener, doors, limit });
+    let mut entrance = Some(Entrance { listener, doors, limit, times: config.tcp });
     let register = Arc::new(Register::default());
     let mut threads = Vec::new();
     let unnoticed = Arc::<Unnoticed>::default();
@@ -111,7 +113,9 @@ pub fn start(
                 hold: config.hold,
                 handshake: config.limits.handshake,
                 keep: config.limits.keep,
-                upstream_age: config.upstream.max_age,
+                idle: config.limits.idle,
+                upstream: config.upstream,
+                idle_upstreams: OpenFiles::look().idle(config.workers),
             },
             targets: targets.to_vec(),
             tls: Arc::clone(tls),
@@ -157,12 +161,13 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn listen(address: SocketAddr, times: TcpTimes) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     // Inherited by every socket that it accepts.
     socket.set_tcp_nodelay(true)?;
+    find_dead_peers(&socket2::SockRef::from(&socket), times)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -193,6 +198,7 @@ struct Entrance {
     listener: std::net::TcpListener,
     doors: Vec<Door>,
     limit: u64,
+    times: TcpTimes,
 }
 
 impl Seed {
@@ -211,7 +217,7 @@ impl Seed {
             settings: Rc::new(self.settings),
             limits: self.limits,
             prover: Prover::new(self.targets.len()),
-            pool: Pool::new(self.targets, self.limits.upstream_age),
+            pool: Pool::new(self.targets, &self.limits),
             scratch: RefCell::new(vec![0; SCRATCH]),
             buffers: Rc::default(),
             orders: RefCell::new(orders.clone()),
@@ -253,7 +259,7 @@ type Door = (mpsc::Sender<Arrival>, Arc<WorkerStats>);
 
 /// Accepts until the owner is gone; not while there is a drain.
 async fn accept(entrance: Entrance, mut orders: watch::Receiver<Orders>, news: mpsc::Sender<News>) {
-    let Entrance { listener, doors, limit } = entrance;
+    let Entrance { listener, doors, limit, times } = entrance;
     let (at, listener) = match listener.local_addr().and_then(|at| Ok((at, TcpListener::from_std(listener)?))) {
         Ok(opened) => opened,
         Err(error) => return tracing::error!(%error, "cannot accept"),
@@ -284,7 +290,7 @@ async fn accept(entrance: Entrance, mut orders: watch::Receiver<Orders>, news: m
             continue;
         }
         let Some(open) = &listener else {
-            match listen(at).and_then(TcpListener::from_std) {
+            match listen(at, times).and_then(TcpListener::from_std) {
                 Ok(open) => {
                     listener = Some(open);
                     let _owner_gone = news.send(News::Listening).await;

@@ -110,10 +110,14 @@ pub(super) struct Limits {
     pub hold: crate::config::HoldLimits,
     /// For the TLS handshake.
     pub handshake: Duration,
-    /// A connection to Redis that is older takes no newcomer.
-    pub upstream_age: Duration,
     /// Bytes that a worker keeps for all of its clients before it becomes sparing.
     pub keep: usize,
+    /// An idle client is closed after this time.
+    pub idle: Option<Duration>,
+    /// How long connections to Redis are kept.
+    pub upstream: crate::config::Upstreams,
+    /// Most idle connections to one node.
+    pub idle_upstreams: usize,
 }
 
 /// What clients are told of changes and drains on channels that they subscribed to.

@@ -15,15 +15,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
+use crate::config::Upstreams;
 use crate::io::client::{LinkError, Target, Upstream, dial};
 use crate::io::clock;
 use crate::metrics::worker::{Counter, Gauge};
 use crate::topology::node::NodeId;
 
-use super::Worker;
+use super::{Limits, Worker};
 
-/// Most idle connections of a worker to one node.
-const MOST: usize = 512;
 /// Warm connections above the number of upstreams in use.
 const SPARE: usize = 2;
 /// Time for one dial.
@@ -34,8 +33,6 @@ const RENEWAL: Duration = Duration::from_secs(1);
 const PACE: Duration = Duration::from_millis(50);
 /// Dialled in one look, so that warming up never crowds out traffic.
 const STEP: usize = 16;
-/// A used connection that no client needed for this long is closed.
-const UNUSED: Duration = Duration::from_secs(15);
 
 const RESET: &[u8] = b"*1\r\n$5\r\nRESET\r\n";
 const WAS_RESET: &[u8] = b"+RESET\r\n";
@@ -67,14 +64,16 @@ pub(in crate::io) struct Pool {
     targets: Vec<Target>,
     idle: Vec<RefCell<Vec<Idle>>>,
     primary: Cell<Option<NodeId>>,
-    /// A connection that is older than this is not used again.
-    max_age: Duration,
+    /// How long connections are kept.
+    keep: Upstreams,
+    /// Most idle connections to one node.
+    most: usize,
 }
 
 impl Pool {
-    pub(super) fn new(targets: Vec<Target>, max_age: Duration) -> Self {
+    pub(super) fn new(targets: Vec<Target>, limits: &Limits) -> Self {
         let idle = targets.iter().map(|_| RefCell::default()).collect();
-        Self { targets, idle, primary: Cell::new(None), max_age }
+        Self { targets, idle, primary: Cell::new(None), keep: limits.upstream, most: limits.idle_upstreams }
     }
 
     /// The nodes, by place.
@@ -94,7 +93,7 @@ impl Pool {
 
     /// A connection that was made at `made` is no longer given to newcomers.
     pub(in crate::io) fn aged(&self, made: Duration, now: Duration) -> bool {
-        made + self.max_age <= now
+        made + self.keep.max_age <= now
     }
 
     /// The roles have changed. If the primary before was given up, its connections are of no more use.
@@ -125,7 +124,10 @@ impl Pool {
         let now = clock::now();
         let Some(idle) = self.idle.get(node.index()) else { return };
         let mut idle = idle.borrow_mut();
-        if self.aged(opened.made, now) || opened.stream.worn() || idle.len() >= MOST || !say(&mut opened.stream, words)
+        if self.aged(opened.made, now)
+            || opened.stream.worn()
+            || idle.len() >= self.most
+            || !say(&mut opened.stream, words)
         {
             return opened.stream.forsake();
         }
@@ -139,13 +141,13 @@ impl Pool {
         let now = clock::now();
         let standby = self.primary.get().is_some_and(|primary| primary.index() != place);
         let keep = |one: &mut Idle| {
-            let unused = one.since.is_some_and(|since| since + UNUSED <= now);
+            let unused = one.since.is_some_and(|since| since + self.keep.idle <= now);
             one.sound() && !self.aged(one.opened.made, now) && (standby || !unused)
         };
         for mut one in std::mem::take(&mut *idle) {
             if keep(&mut one) { idle.push(one) } else { one.end() }
         }
-        if standby { wanted.min(MOST).saturating_sub(idle.len()) } else { 0 }
+        if standby { wanted.min(self.most).saturating_sub(idle.len()) } else { 0 }
     }
 }
 
@@ -239,8 +241,8 @@ pub(super) async fn keep_warm(worker: Rc<Worker>, place: usize) {
     let mut pause = PACE;
     loop {
         tokio::time::sleep(pause).await;
-        let open = usize::try_from(worker.stats.gauge(Gauge::UpstreamsOpen)).unwrap_or(MOST);
-        let missing = worker.pool.missing(place, open + SPARE);
+        let open = usize::try_from(worker.stats.gauge(Gauge::UpstreamsOpen)).unwrap_or(usize::MAX);
+        let missing = worker.pool.missing(place, open.saturating_add(SPARE));
         pause = PACE;
         for _ in 0..missing.min(STEP) {
             let Some(target) = worker.pool.targets.get(place) else { return };
