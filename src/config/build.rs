@@ -112,17 +112,8 @@ impl Reader<'_> {
         let sentinels = self.sentinels(failover.mode, upstream_tls.as_ref());
         let witness = self.witness(&nodes, failover.mode);
         let durability = self.durability();
-        let limits = ClientLimits {
-            connections: self.size(&keys::MAX_CONNECTIONS),
-            handshake: self.time(&keys::HANDSHAKE_TIMEOUT),
-            idle: None,
-            resend_bytes: self.size(&keys::RESEND_BYTES),
-            keep: self.size(&keys::KEEP_BYTES),
-            max_bulk: self.number(&keys::MAX_BULK),
-            max_args: self.number(&keys::MAX_ARGS),
-        };
-        let (tcp, idle, upstream) = self.connections();
-        let limits = ClientLimits { idle, ..limits };
+        let limits = self.limits();
+        let (tcp, upstream) = self.connections();
         let config = Config {
             listen: listen?,
             tls: tls?,
@@ -360,13 +351,28 @@ impl Reader<'_> {
         Failover { mode, rejoin }
     }
 
-    fn connections(&mut self) -> (TcpTimes, Option<Duration>, Upstreams) {
-        let some = |time: Duration| Some(time).filter(|time| !time.is_zero());
-        let keepalive = some(self.time(&keys::TCP_KEEPALIVE));
-        let user_timeout = some(self.time(&keys::TCP_USER_TIMEOUT));
-        let idle = some(self.time(&keys::CLIENT_TIMEOUT));
+    fn connections(&mut self) -> (TcpTimes, Upstreams) {
+        let keepalive = self.unless_zero(&keys::TCP_KEEPALIVE);
+        let user_timeout = self.unless_zero(&keys::TCP_USER_TIMEOUT);
         let upstream = Upstreams { idle: self.time(&keys::UPSTREAM_IDLE), max_age: self.time(&keys::UPSTREAM_MAX_AGE) };
-        (TcpTimes { keepalive, user_timeout }, idle, upstream)
+        (TcpTimes { keepalive, user_timeout }, upstream)
+    }
+
+    fn limits(&mut self) -> ClientLimits {
+        ClientLimits {
+            connections: self.size(&keys::MAX_CONNECTIONS),
+            handshake: self.time(&keys::HANDSHAKE_TIMEOUT),
+            idle: self.unless_zero(&keys::CLIENT_TIMEOUT),
+            resend_bytes: self.size(&keys::RESEND_BYTES),
+            keep: self.size(&keys::KEEP_BYTES),
+            max_bulk: self.number(&keys::MAX_BULK),
+            max_args: self.number(&keys::MAX_ARGS),
+        }
+    }
+
+    /// A time of which 0 means: never.
+    fn unless_zero(&mut self, key: &'static Key) -> Option<Duration> {
+        Some(self.time(key)).filter(|time| !time.is_zero())
     }
 
     fn at_most(&mut self, key: &Key, value: Duration, limit: &Key, most: Duration) {
