@@ -113,7 +113,8 @@ impl Reader<'_> {
         let witness = self.witness(&nodes, failover.mode);
         let durability = self.durability();
         let limits = self.limits();
-        let (tcp, upstream) = self.connections();
+        let (tcp, idle, upstream) = self.connections();
+        let limits = ClientLimits { idle, ..limits };
         let config = Config {
             listen: listen?,
             tls: tls?,
@@ -351,18 +352,19 @@ impl Reader<'_> {
         Failover { mode, rejoin }
     }
 
-    fn connections(&mut self) -> (TcpTimes, Upstreams) {
+    fn connections(&mut self) -> (TcpTimes, Option<Duration>, Upstreams) {
         let keepalive = self.unless_zero(&keys::TCP_KEEPALIVE);
         let user_timeout = self.unless_zero(&keys::TCP_USER_TIMEOUT);
+        let idle = self.unless_zero(&keys::CLIENT_TIMEOUT);
         let upstream = Upstreams { idle: self.time(&keys::UPSTREAM_IDLE), max_age: self.time(&keys::UPSTREAM_MAX_AGE) };
-        (TcpTimes { keepalive, user_timeout }, upstream)
+        (TcpTimes { keepalive, user_timeout }, idle, upstream)
     }
 
     fn limits(&mut self) -> ClientLimits {
         ClientLimits {
             connections: self.size(&keys::MAX_CONNECTIONS),
             handshake: self.time(&keys::HANDSHAKE_TIMEOUT),
-            idle: self.unless_zero(&keys::CLIENT_TIMEOUT),
+            idle: None,
             resend_bytes: self.size(&keys::RESEND_BYTES),
             keep: self.size(&keys::KEEP_BYTES),
             max_bulk: self.number(&keys::MAX_BULK),

@@ -88,7 +88,7 @@ changeover 0.1.0 beside a, up 3 d 4 h
 
 ● b is primary  (view 7, for 2 h 13 min)
 
-  Clients  212 open, 8,412 accepted, 91,234,567 commands answered
+  Clients  212 open of at most 10,000, 8,412 accepted, 91,234,567 commands answered
   Peers    beside b, heard 430 ms ago
 
   Node  Address               Says     Link         Offset  Behind      Heard  Server  History
