@@ -186,6 +186,26 @@ fn a_lane_that_is_lost_is_no_way_back_in() {
     assert!(last.len() == 1 && last[0].is_error("WRONGPASS"), "{last:?}");
 }
 
+#[test]
+fn a_changed_password_costs_nobody_the_connection_that_it_has() {
+    let pair = open_pair();
+    let proxy = proxy(&pair, "on");
+    let mut operator = operator_of(&pair, &pair.a);
+    assert_eq!(operator.cmd("SET k v"), ok());
+    let (mut nobody, mut alice) = (proxy.client(), proxy.client());
+    // Both have upstreams of their own at the moment of the change.
+    assert_eq!([nobody.cmd("MULTI"), alice.cmd("AUTH alice w1")], [ok(), ok()]);
+    assert_eq!(operator.cmd("CONFIG SET requirepass pw"), ok());
+    assert_eq!(operator.cmd("ACL SETUSER alice resetpass >w2"), ok());
+    assert_eq!(nobody.cmd("EXEC"), Value::Array(vec![]));
+    for _ in 0..4 {
+        assert_eq!([nobody.cmd("GET k"), alice.cmd("GET k")], ["v".into(), "v".into()]);
+        crate::support::pause(400);
+    }
+    let mut newcomer = proxy.client();
+    assert!(newcomer.cmd("GET k").is_error("NOAUTH") && newcomer.cmd("AUTH alice w1").is_error("WRONGPASS"));
+}
+
 // ---- users and passwords that change while clients come and go ----
 
 struct Random(u64);

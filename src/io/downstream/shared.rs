@@ -136,11 +136,12 @@ impl Conversation {
                 self.rest_at = None;
                 false
             }
-            (Up::Ready(_), Home::Own) => {
+            (Up::Ready(up), Home::Own) => {
+                let (node, epoch) = (up.node, up.epoch);
                 let due = *self.rest_at.get_or_insert(self.now + REST) <= self.now;
                 if due {
                     self.rest_at = Some(self.now + REST);
-                    if self.session.rested() {
+                    if self.session.rested() && self.session.free() && self.way_back(node, epoch) {
                         self.session.share();
                         self.rest_at = None;
                     }
@@ -149,6 +150,44 @@ impl Conversation {
             }
             _ => false,
         }
+    }
+
+    /// Whether a lane takes this session now. Its own upstream is given up only then: Redis lets a connection that was let
+    /// in stay in, whatever has become of its password since. What is missing is asked for, and looked at next time.
+    fn way_back(&mut self, node: NodeId, epoch: Epoch) -> bool {
+        let given_up = self.worker.orders().given_up;
+        if self.standing.lane(&self.session, node, given_up).is_some_and(|lane| lane.state() == State::Open) {
+            return true;
+        }
+        let (key, logins) = (self.session.lane_key(), self.session.logins());
+        let asked = self.standing.asked.take().filter(|lane| lane.key == key && lane.node == node);
+        let lane = match asked {
+            Some(lane) => lane,
+            None => {
+                if key.anonymous() {
+                    match self.prove(node) {
+                        Some(Verdict::Served) => {}
+                        None | Some(Verdict::Unreachable) => return false,
+                        Some(Verdict::LoginNeeded | Verdict::Closed(_)) => {
+                            self.standing.barred = Some(logins);
+                            return false;
+                        }
+                    }
+                }
+                let Some(lane) = self.worker.lane(&key, node, epoch) else { return false };
+                lane
+            }
+        };
+        match lane.state() {
+            State::Open => {
+                (self.standing.lane, self.standing.logins) = (Rc::downgrade(&lane), logins);
+                return true;
+            }
+            State::Opening => self.standing.asked = Some(lane),
+            State::TurnedAway(_) => self.standing.barred = Some(logins),
+            State::Ended => {}
+        }
+        false
     }
 
     /// Follows the lane's state.
@@ -269,6 +308,8 @@ pub(super) struct Standing {
     proof: Option<(NodeId, u64, u64)>,
     /// The server asks it to log in, as long as it has had so many logins.
     barred: Option<u64>,
+    /// The lane that is opened for it while it still has its own upstream.
+    asked: Option<Rc<Lane>>,
 }
 
 impl Standing {
