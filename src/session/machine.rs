@@ -272,6 +272,10 @@ impl Machine {
     pub(super) fn user_is(&mut self, reply: &[u8]) -> bool {
         let Some(doubt) = &mut self.doubt else { return true };
         let logins = std::mem::take(&mut doubt.logins);
+        if reply.starts_with(b"-NOAUTH ") {
+            // It is nobody: none of them was accepted.
+            return true;
+        }
         let Some(user) = bulk(reply) else { return logins.is_empty() };
         if let Some((_, auth)) = logins.into_iter().rev().find(|(tried, _)| tried == user)
             && self.state.user() != user

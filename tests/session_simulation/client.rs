@@ -121,6 +121,8 @@ pub(crate) struct Client {
     user: &'static str,
     name: Vec<u8>,
     pub(crate) tracking: bool,
+    /// It has used MULTI in RESP3, where a client may be subscribed at the same time.
+    pub(crate) transacted: bool,
     /// Its session has become a pipe.
     pub(crate) raw: bool,
     pub(crate) left: bool,
@@ -154,6 +156,7 @@ impl Client {
             increments: BTreeMap::new(),
             db: 0,
             resp3: false,
+            transacted: false,
             user: "default",
             name: Vec::new(),
             tracking: false,
@@ -313,6 +316,7 @@ impl Client {
 
     fn transaction(&mut self, random: &mut Random) {
         let me = self.id;
+        self.transacted |= self.resp3;
         self.say("MULTI", Expect::Multi);
         for _ in 0..random.below(4) {
             let step = match random.below(7) {
@@ -343,6 +347,7 @@ impl Client {
             self.say("UNWATCH", Expect::Unwatch);
             self.say("PING", Expect::Simple("PONG"));
         }
+        self.transacted |= self.resp3;
         self.say("MULTI", Expect::Multi);
         let step = self.set("w");
         step.pending.expect = Expect::Queued(Box::new(Expect::Simple("OK")));

@@ -96,3 +96,14 @@ fn outside_multi_an_exec_or_discard_that_fails_leaves_keys_watched() {
     say(&mut machine, EXEC, &["EXEC", "x"], "-EXECABORT Transaction discarded because of: wrong number\r\n");
     assert!(!machine.watching());
 }
+
+#[test]
+fn whoever_is_nobody_after_a_hello_that_failed_is_in_no_doubt() {
+    let mut machine = Machine::default();
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+    let hello = Class::Connection(Connection::Hello);
+    assert!(say(&mut machine, hello, &["HELLO", "3", "AUTH", "u", "wrong"], wrong).doubt);
+    assert!(machine.user_is(b"-NOAUTH Authentication required.\r\n"));
+    assert!(say(&mut machine, hello, &["HELLO", "3", "AUTH", "u", "wrong"], wrong).doubt);
+    assert!(!machine.user_is(b"-NOPERM this user has no permissions\r\n"), "who it is now, nobody says");
+}
