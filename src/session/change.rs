@@ -33,6 +33,7 @@ impl Session {
         self.cutover = None;
         self.parting.clear();
         self.marker_unanswered = false;
+        self.misplaced = false;
         if !matches!(self.phase, Phase::Detached) {
             self.lose_stream();
             let (mut unknown, mut unsure) = (0, false);

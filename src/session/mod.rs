@@ -59,6 +59,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use crate::protocol::args::args;
 use crate::protocol::refusal::Refusal;
 use crate::protocol::request::{Limits, RequestFramer, Shape};
 
@@ -135,6 +136,8 @@ pub struct Session {
     unexplained: bool,
     /// The server may take the client for somebody else than is known here: it cannot be brought to another upstream.
     uncertain: bool,
+    /// See [`Session::misplaced`].
+    misplaced: bool,
     /// The client said CLIENT CAPA: the server may answer it `-REDIRECT`.
     redirectable: bool,
     /// Somebody explains commands.
@@ -224,6 +227,7 @@ impl Session {
             unfamiliar: None,
             unexplained: false,
             uncertain: false,
+            misplaced: false,
             redirectable: false,
             explains: false,
             verdict: None,
@@ -287,7 +291,14 @@ impl Session {
     fn greet(&mut self, redirection: Option<u64>) {
         self.shorten_blocking();
         self.recall_receipts();
-        let mut preamble = self.server.state.preamble(self.identity.told.is_some(), redirection);
+        let learn = self.identity.told.is_some();
+        self.misplaced = self.server.state.chose() && self.next_is_for_the_busy();
+        let mut preamble = if self.misplaced {
+            self.pipeline.send_next_alone();
+            self.server.state.preamble_anywhere(learn, redirection)
+        } else {
+            self.server.state.preamble(learn, redirection)
+        };
         if self.settings.lanes && self.pipeline.waits_for_replicas() && preamble.replies == 0 {
             // WAIT covers what was written before the last command of the same connection.
             preamble.say(&[b"PING"]);
@@ -297,8 +308,30 @@ impl Session {
         self.enter_raw();
     }
 
+    /// The next command is one that the server runs while a script keeps it busy, whatever the database.
+    fn next_is_for_the_busy(&self) -> bool {
+        let mut words = args(self.pipeline.next());
+        let (name, word) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let script = name.eq_ignore_ascii_case(b"script") || name.eq_ignore_ascii_case(b"function");
+        script && word.eq_ignore_ascii_case(b"kill")
+    }
+
+    /// The upstream is not in the client's state, and is of no more use: another one is to be brought there.
+    pub fn misplaced(&self) -> bool {
+        self.misplaced && self.pipeline.in_flight() == 0 && !self.next_is_for_the_busy()
+    }
+
+    /// While a script runs, the server refuses to choose the client's database: that is the answer to all that waits,
+    /// and the client stays.
+    pub fn put_off(&mut self, reply: &[u8], out: &mut BytesMut) {
+        self.turned_away(reply);
+        (self.closing, self.misplaced) = (false, true);
+        self.deliver(out);
+    }
+
     /// The session has a place on a lane, which has been brought into the state of [`Session::lane_key`].
     pub fn board(&mut self) {
+        self.misplaced = false;
         self.upstream_mark = self.mark;
         self.identity.actual = None;
         self.phase = Phase::Open;
@@ -354,6 +387,8 @@ impl Session {
             Phase::Greeting(greeting) => greeting.to_send(),
             Phase::Raw => &self.raw,
             Phase::Open if !self.aside().is_empty() && !self.begun() => self.aside(),
+            Phase::Open if self.misplaced && self.pipeline.mid_command() => self.pipeline.to_finish(),
+            Phase::Open if self.misplaced && !self.next_is_for_the_busy() => &[],
             Phase::Open if hold => match self.pipeline.to_finish() {
                 [] if self.stream.begun() && self.pipeline.waiting() <= 1 => self.stream.to_send(),
                 rest => rest,

@@ -429,6 +429,20 @@ impl Pipeline {
         self.entries.range_mut(from..self.sent)
     }
 
+    /// The next command to be sent; empty when there is none, or a part of it was sent.
+    pub(super) fn next(&self) -> &[u8] {
+        let next = self.entries.get(self.sent).filter(|entry| entry.answer.is_none() && self.cursor == self.sent_end);
+        next.and_then(|entry| self.bytes.get(self.sent_end..self.sent_end + entry.len)).unwrap_or_default()
+    }
+
+    /// Nothing is sent behind the next command until it is answered.
+    pub(super) fn send_next_alone(&mut self) {
+        if let Some(next) = self.entries.get_mut(self.sent) {
+            next.alone = true;
+        }
+        self.reckon_stops();
+    }
+
     /// A MULTI was sent, and its reply has not come.
     pub(super) fn multi_in_flight(&self) -> bool {
         let from = self.answered.min(self.sent);

@@ -222,6 +222,20 @@ impl ConnectionState {
         }
     }
 
+    /// The replay for a command that no database matters to: while a script runs, the server refuses SELECT, and takes
+    /// SCRIPT KILL.
+    pub(super) fn preamble_anywhere(&mut self, learn: bool, redirection: Option<u64>) -> Preamble {
+        let database = std::mem::take(&mut self.database);
+        let preamble = self.preamble(learn, redirection);
+        self.database = database;
+        preamble
+    }
+
+    /// The client has chosen a database.
+    pub(super) fn chose(&self) -> bool {
+        self.database != 0
+    }
+
     /// What a fresh upstream must be told; `learn`: it is to say what it is called; `redirection`: what it calls the
     /// connection that invalidations go to.
     pub(super) fn preamble(&self, learn: bool, redirection: Option<u64>) -> Preamble {

@@ -394,6 +394,10 @@ impl Session {
         match heard {
             Heard::More => {}
             Heard::Done => self.phase = Phase::Open,
+            Heard::TurnedAway if is_busy(reply) && !self.transaction_ties() && !self.subscribed() => {
+                self.turned_away(reply);
+                (self.closing, self.misplaced) = (false, true);
+            }
             Heard::TurnedAway => self.turned_away(reply),
         }
     }
@@ -408,6 +412,11 @@ impl Session {
         self.answer_naming(&reply);
         self.closing = true;
     }
+}
+
+/// A script, or a function, keeps the server busy.
+pub(super) fn is_busy(reply: &[u8]) -> bool {
+    reply.starts_with(b"-BUSY ")
 }
 
 const TOO_LARGE: &[u8] =

@@ -123,6 +123,7 @@ impl Conversation {
                 }
                 changes
             }
+            (Up::Ready(_), Home::Own) if self.session.misplaced() => true,
             (Up::Ready(up), Home::Own) if up.stream.worn() && self.session.quiet() && !self.session.subscribed() => {
                 true
             }
@@ -198,7 +199,11 @@ impl Conversation {
             let boarded = up.boarded;
             if let State::TurnedAway(reply) = state {
                 self.leave_upstream();
-                self.session.turn_away(&reply, &mut self.out);
+                if reply.starts_with(b"-BUSY ") {
+                    self.session.put_off(&reply, &mut self.out);
+                } else {
+                    self.session.turn_away(&reply, &mut self.out);
+                }
             } else {
                 if !boarded {
                     self.retry.after_failure(epoch, self.now);

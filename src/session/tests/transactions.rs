@@ -88,3 +88,23 @@ fn a_client_that_lost_its_watch_and_asks_for_no_replies_is_closed_on() {
     story.another_upstream().client("CLIENT REPLY SKIP\r\n").upstream_gets("CLIENT REPLY SKIP|");
     assert!(story.session.closing() && story.session.lost());
 }
+
+#[test]
+fn while_the_server_is_busy_a_kill_needs_no_database_and_nobody_is_closed() {
+    let busy = "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
+    let mut story = Story::attached();
+    story.client("SELECT 3\r\n").upstream_gets("SELECT 3|").upstream("+OK\r\n").client_gets("+OK\r\n");
+    // What needs the database is answered as by the server, and tried anew next time.
+    story.session.detach(&mut story.out);
+    story.client("GET a\r\nGET b\r\n").session.attach();
+    story.upstream_gets("SELECT 3|").upstream(busy).client_gets(&format!("{busy}{busy}"));
+    assert!(story.session.misplaced() && !story.session.finished());
+    // The kill goes first, and alone.
+    story.session.detach(&mut story.out);
+    story.client("SCRIPT KILL\r\nGET a\r\n").session.attach();
+    story.upstream_gets("SCRIPT KILL|").upstream("+OK\r\n").client_gets("+OK\r\n").upstream_gets("");
+    assert!(story.session.misplaced());
+    story.another_upstream().upstream_gets("SELECT 3|").upstream("+OK\r\n").upstream_gets("GET a|");
+    story.upstream("$1\r\n1\r\n").client_gets("$1\r\n1\r\n");
+    assert!(!story.session.misplaced());
+}
