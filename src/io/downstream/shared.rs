@@ -162,25 +162,22 @@ impl Conversation {
         }
         let (key, logins) = (self.session.lane_key(), self.session.logins());
         let asked = self.standing.asked.take().filter(|lane| lane.key == key && lane.node == node);
-        let lane = match asked {
-            Some(lane) => lane,
-            None => {
-                if key.anonymous() {
-                    match self.prove(node) {
-                        Some(Verdict::Served) => {}
-                        None | Some(Verdict::Unreachable) => return false,
-                        Some(Verdict::LoginNeeded | Verdict::Closed(_)) => {
-                            self.standing.barred = Some(logins);
-                            return false;
-                        }
+        let Some(lane) = asked.or_else(|| self.worker.lane(&key, node, epoch)) else { return false };
+        match lane.state() {
+            // Without a login, a lane is open whatever the server thinks of it: it is asked once the lane is there.
+            State::Open => {
+                let verdict = if key.anonymous() { self.prove(node) } else { Some(Verdict::Served) };
+                match verdict {
+                    Some(Verdict::Served) => {}
+                    None | Some(Verdict::Unreachable) => {
+                        self.standing.asked = Some(lane);
+                        return false;
+                    }
+                    Some(Verdict::LoginNeeded | Verdict::Closed(_)) => {
+                        self.standing.barred = Some(logins);
+                        return false;
                     }
                 }
-                let Some(lane) = self.worker.lane(&key, node, epoch) else { return false };
-                lane
-            }
-        };
-        match lane.state() {
-            State::Open => {
                 (self.standing.lane, self.standing.logins) = (Rc::downgrade(&lane), logins);
                 return true;
             }
