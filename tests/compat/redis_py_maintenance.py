@@ -12,6 +12,8 @@ import time
 import traceback
 
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from counting import step
 
@@ -45,6 +47,8 @@ def main():
         raise SystemExit(0)
     pool = redis.ConnectionPool(
         host="127.0.0.1", port=args.port, connection_class=redis.SSLConnection, ssl_ca_certs=args.ca, protocol=3,
+        # As redis.Redis() has by itself: the pool may need one connection more just while a door is closed.
+        retry=Retry(ConstantBackoff(0.1), 30),
         maint_notifications_config=MaintNotificationsConfig(enabled=True))
     problems, counts = [], {}
     threads = [threading.Thread(target=work, args=(pool, args, number, problems, counts)) for number in range(6)]
