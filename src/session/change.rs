@@ -42,7 +42,8 @@ impl Session {
                     entry.answer = Some(Bytes::from_static(UNKNOWN));
                     unknown += 1;
                     // It may have logged in, or chosen a database: nobody knows where the client stands now.
-                    unsure |= entry.alone;
+                    // (A kill is sent alone as well, and changes nothing of the connection.)
+                    unsure |= entry.alone && entry.class != Class::Admin;
                 }
             }
             self.tally.unknown += unknown;

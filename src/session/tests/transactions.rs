@@ -108,3 +108,18 @@ fn while_the_server_is_busy_a_kill_needs_no_database_and_nobody_is_closed() {
     story.upstream("$1\r\n1\r\n").client_gets("$1\r\n1\r\n");
     assert!(!story.session.misplaced());
 }
+
+#[test]
+fn a_kill_whose_outcome_is_unknown_leaves_its_client_where_it_was() {
+    let mut story = Story::attached();
+    story.client("SELECT 3\r\n").upstream_gets("SELECT 3|").upstream("+OK\r\n").client_gets("+OK\r\n");
+    story.session.detach(&mut story.out);
+    story.client("SCRIPT KILL\r\n").session.attach();
+    story.upstream_gets("SCRIPT KILL|");
+    story.session.detach(&mut story.out);
+    let text = String::from_utf8(story.out.split().to_vec()).unwrap();
+    assert!(text.starts_with("-OUTCOMEUNKNOWN "), "{text}");
+    assert!(!story.session.finished(), "it changes nothing of the connection");
+    story.client("GET a\r\n").session.attach();
+    story.upstream_gets("SELECT 3|").upstream("+OK\r\n").upstream_gets("GET a|");
+}
